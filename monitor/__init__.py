@@ -1,0 +1,1 @@
+"""The deployed daemon that finishes stragglers; its rooms arrive with the next release."""

@@ -1,0 +1,1 @@
+"""The admin commands: `reliable-write --help`."""
