@@ -1,0 +1,389 @@
+"""The engines the tests run on: real ones in processes of their own on loopback, and moto in this process.
+
+Each engine says what it lacks of DynamoDB and why, found by `tests/conformance/`, which runs on all of them: a test
+that needs what is lacking is skipped with these words, so a table of what every engine cannot do stands here and is
+kept true. Binaries are fetched by `make engines`; nothing is downloaded from here.
+
+    with Dynoxide() as engine:
+        client = engine.client()
+        ...
+        engine.kill()       # SIGKILL: a power cut
+        engine.restart()    # same port, same file
+
+Nothing here needs pytest, and no engine is imported before it is started.
+"""
+
+import enum
+import importlib.util
+import os
+import shutil
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
+
+from reliable_write.embedded import Command, LoopbackServer, dynamodb_client
+from reliable_write.embedded.ministack import ministack_command, ministack_missing
+from reliable_write.embedded.server import HOST
+from reliable_write.errors import ConfigurationError
+
+ENGINES_VARIABLE = "RELIABLE_WRITE_ENGINES"
+DYNAMODB_LOCAL_VARIABLE = "RELIABLE_WRITE_DYNAMODB_LOCAL"
+FETCH_COMMAND = "make engines"
+
+
+class Capability(enum.Enum):
+    """What DynamoDB does and some engine does not; the value says what having it means."""
+
+    TRANSACTIONS = "TransactWriteItems applies all or nothing and gives its reasons in the caller's order"
+    REQUEST_TOKENS = "a repeated ClientRequestToken is applied once, and refused with another body"
+    OLD_ITEM_ON_FAILED_CONDITION = (
+        "ReturnValuesOnConditionCheckFailure=ALL_OLD shows the item that refused a write"
+    )
+    OLD_ITEM_IN_REASONS = "the same inside a cancelled transaction's reasons"
+    CONSUMED_CAPACITY = "ReturnConsumedCapacity tells what a single request was billed"
+    BATCH_GET_CAPACITY = "the same for BatchGetItem"
+    BATCH_DUPLICATES_REFUSED = "a batch that names one key twice is refused"
+    ITEM_SIZE_LIMIT = "items over 400 KB, names included, are refused"
+    KEY_SIZE_LIMIT = "sort keys over 1,024 bytes are refused"
+    NUMBER_LIMITS = "numbers over 38 digits are refused, and 38 are kept exactly"
+    NUMBER_KEYS_CANONICAL = "1, 1.0 and 1e0 are one key"
+    NESTING_LIMIT = "values nested deeper than 32 levels are refused"
+    EMPTY_VALUES = (
+        "empty strings and binaries are kept outside of keys and refused in them; empty sets are refused"
+    )
+    INDEX_KEY_TYPES = "an item whose attribute does not fit an index's key is refused"
+    STRICT_KEYS = "keys with missing, additional or wrongly typed attributes are refused"
+    TTL = "UpdateTimeToLive is kept and told by DescribeTimeToLive"
+    POINT_IN_TIME_RECOVERY = "UpdateContinuousBackups is kept and told by DescribeContinuousBackups"
+    DELETION_PROTECTION = "a protected table cannot be deleted"
+    DURABLE = "acknowledged writes survive SIGKILL of the engine"
+    REGIONS = "each Region has tables of its own"
+    ATOMIC_UNDER_THREADS = "conditional writes to one key from many threads are decided one by one"
+
+
+class Engine(ABC):
+    """One engine. `start()` it or use `with`; clients made by `client()` are closed when it stops."""
+
+    name: ClassVar[str]
+    lacks: ClassVar[Mapping[Capability, str]] = MappingProxyType({})
+    """The capabilities it does not have, each with what it does instead."""
+
+    def __init__(self) -> None:
+        self._clients: list[Any] = []
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it has."""
+        return frozenset(Capability) - self.lacks.keys()
+
+    @classmethod
+    @abstractmethod
+    def absent(cls) -> str | None:
+        """Return why it cannot be started here, with the command that helps, or None."""
+
+    @property
+    @abstractmethod
+    def endpoint_url(self) -> str:
+        """Where it answers."""
+
+    @abstractmethod
+    def start(self) -> Self:
+        """Start it and wait until it answers; raises `ConfigurationError` with its last words if it does not."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End it as a power cut would; its port and files are kept for `restart()`."""
+
+    @abstractmethod
+    def restart(self) -> Self:
+        """Start it again at the same address, with what it had made durable."""
+
+    @abstractmethod
+    def _end(self) -> None: ...
+
+    @abstractmethod
+    def _new_client(self, settings: dict[str, Any]) -> Any: ...
+
+    def client(self, **config: Any) -> Any:
+        """Return a boto3 low-level client: invented credentials, Region us-east-1, no retries.
+
+        `region_name` and `access_key_id` may be given; everything else goes to botocore's `Config`.
+        """
+        client = self._new_client(config)
+        self._clients.append(client)
+        return client
+
+    def stop(self) -> None:
+        """Close the clients and end it; its data is lost."""
+        while self._clients:
+            self._clients.pop().close()
+        self._end()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+
+class ProcessEngine(Engine):
+    """An engine in a process of its own, tied to this one: it ends when we do, however we end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._server = LoopbackServer(self.name, self._command)
+
+    @staticmethod
+    @abstractmethod
+    def _command(port: int, directory: Path) -> Command: ...
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where it answers: always 127.0.0.1."""
+        return self._server.endpoint_url
+
+    @property
+    def pid(self) -> int:
+        """The engine's own process id, for signals."""
+        return self._server.pid
+
+    def start(self) -> Self:
+        """Start it on a free port and wait until it answers a ListTables (30 s at most)."""
+        reason = self.absent()
+        if reason is not None:
+            raise ConfigurationError(f"{self.name} cannot be started here: {reason}")
+        self._server.start()
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._server.kill()
+
+    def restart(self) -> Self:
+        """Kill it if it runs and start it at the same address with the same files."""
+        self._server.restart()
+        return self
+
+    def _end(self) -> None:
+        self._server.stop()
+
+    def _new_client(self, settings: dict[str, Any]) -> Any:
+        return dynamodb_client(self.endpoint_url, **settings)
+
+
+class MiniStack(ProcessEngine):
+    """MiniStack, from PyPI: the engine behind `ReliableWriter.local()`; Regions, accounts, S3 and STS."""
+
+    name = "ministack"
+    lacks = MappingProxyType(
+        {
+            Capability.DURABLE: "it keeps everything in memory",
+        }
+    )
+    _command = staticmethod(ministack_command)
+
+    @classmethod
+    def absent(cls) -> str | None:
+        """Return why it cannot be started here, or None."""
+        return ministack_missing()
+
+
+class Dynoxide(ProcessEngine):
+    """dynoxide, a native binary from npm that keeps its tables in one SQLite file: the engine to kill."""
+
+    name = "dynoxide"
+    lacks = MappingProxyType({})
+
+    @classmethod
+    def absent(cls) -> str | None:
+        """Return why it cannot be started here, or None."""
+        return _missing_file(cls._binary())
+
+    @staticmethod
+    def _binary() -> Path:
+        return engines_directory() / "node_modules/@dynoxide/linux-x64/dynoxide"
+
+    @staticmethod
+    def _command(port: int, directory: Path) -> Command:
+        database = directory / "tables.sqlite"
+        return Command(
+            argv=(
+                *(str(Dynoxide._binary()), "serve"),
+                *("--host", HOST, "--port", str(port), "--db-path", str(database)),
+            )
+        )
+
+
+class Dynalite(ProcessEngine):
+    """dynalite, from npm: no transactions and no item on a failed condition, as in ScyllaDB Alternator's past."""
+
+    name = "dynalite"
+    lacks = MappingProxyType({})
+
+    @classmethod
+    def absent(cls) -> str | None:
+        """Return why it cannot be started here, or None."""
+        return _missing_program("node") or _missing_file(cls._script())
+
+    @staticmethod
+    def _script() -> Path:
+        return engines_directory() / "node_modules/dynalite/cli.js"
+
+    @staticmethod
+    def _command(port: int, _directory: Path) -> Command:
+        at_once = ("--createTableMs", "0", "--deleteTableMs", "0", "--updateTableMs", "0")
+        return Command(
+            argv=(
+                *(_program("node"), str(Dynalite._script())),
+                *("--host", HOST, "--port", str(port), *at_once),
+            )
+        )
+
+
+class DynamoDBLocal(ProcessEngine):
+    """DynamoDB Local, AWS's own, in memory; its jars by Maven, or your own in $RELIABLE_WRITE_DYNAMODB_LOCAL.
+
+    It has no option for the address it listens on; the few lines of Java beside this module see to it.
+    """
+
+    name = "dynamodb-local"
+    lacks = MappingProxyType({})
+
+    @classmethod
+    def absent(cls) -> str | None:
+        """Return why it cannot be started here, or None."""
+        if _missing_program("java") or not _has_java_compiler():
+            return "it needs a JDK of version 17 or later on the path (a JRE is not enough)"
+        if not any(cls._jars().glob("DynamoDBLocal*.jar")):
+            return f"no DynamoDBLocal*.jar in {cls._jars()}; run: {FETCH_COMMAND}"
+        return None
+
+    @staticmethod
+    def _jars() -> Path:
+        own = os.environ.get(DYNAMODB_LOCAL_VARIABLE)
+        return Path(own).absolute() if own else engines_directory() / "dynamodb-local"
+
+    @staticmethod
+    def _command(port: int, directory: Path) -> Command:
+        jars = DynamoDBLocal._jars()
+        launcher = Path(__file__).with_name("LoopbackDynamoDBLocal.java")
+        return Command(
+            argv=(
+                # Fast start over peak speed, and a heap that leaves room for other engines on a small machine.
+                *(_program("java"), "-XX:TieredStopAtLevel=1", "-Xmx1g", "-Djava.awt.headless=true"),
+                *(f"-Djava.io.tmpdir={directory}", f"-Djava.library.path={jars}"),
+                *("-cp", f"{jars}{os.sep}*", str(launcher)),
+                *("-inMemory", "-disableTelemetry", "-port", str(port)),
+            )
+        )
+
+
+class Moto(Engine):
+    """moto, in this process, over all clients made here: for plumbing, never for guarantees.
+
+    While it is started, moto also answers boto3 clients for AWS's own endpoints that others make in this process, and
+    sets invented credentials in the environment.
+    """
+
+    name = "moto"
+    lacks = MappingProxyType({})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._mock: Any = None
+
+    @classmethod
+    def absent(cls) -> str | None:
+        """Return why it cannot be started here, or None."""
+        if importlib.util.find_spec("moto") is None:
+            return "the package moto is not installed; run: pip install 'moto[dynamodb]'"
+        return None
+
+    @property
+    def endpoint_url(self) -> str:
+        """AWS's own address, which no request leaves this process for."""
+        return "https://dynamodb.us-east-1.amazonaws.com"
+
+    def start(self) -> Self:
+        """Begin to answer."""
+        reason = self.absent()
+        if reason is not None:
+            raise ConfigurationError(f"{self.name} cannot be started here: {reason}")
+        if self._mock is None:
+            from moto import mock_aws  # noqa: PLC0415 - importing this module must not load moto
+
+            self._mock = mock_aws()
+            self._mock.start()
+        return self
+
+    def kill(self) -> None:
+        """Stop answering and forget everything: there is no process to kill."""
+        self._end()
+
+    def restart(self) -> Self:
+        """Begin again, empty."""
+        self._end()
+        return self.start()
+
+    def _end(self) -> None:
+        if self._mock is not None:
+            self._mock.stop()
+            self._mock = None
+
+    def _new_client(self, settings: dict[str, Any]) -> Any:
+        region_name = settings.get("region_name", "us-east-1")
+        client = dynamodb_client(f"https://dynamodb.{region_name}.amazonaws.com", **settings)
+        client.meta.events.register_last("before-send.dynamodb", _refuse_to_leave_this_process)
+        return client
+
+
+ENGINES: Mapping[str, type[Engine]] = MappingProxyType(
+    {engine.name: engine for engine in (MiniStack, Dynoxide, Dynalite, DynamoDBLocal, Moto)}
+)
+
+
+def absent(name: str) -> str | None:
+    """Return why the engine of this name cannot be started here, with the command that helps, or None."""
+    return ENGINES[name].absent()
+
+
+def engines_directory() -> Path:
+    """Return where `make engines` puts the binaries: $RELIABLE_WRITE_ENGINES, or `.engines` here or further up."""
+    own = os.environ.get(ENGINES_VARIABLE)
+    if own:
+        return Path(own).absolute()
+    here = Path.cwd()
+    candidates = (directory / ".engines" for directory in (here, *here.parents))
+    return next((candidate for candidate in candidates if candidate.is_dir()), here / ".engines")
+
+
+def _refuse_to_leave_this_process(**_: Any) -> None:
+    """Run only where moto has not answered already, which is when it is not started."""
+    raise ConfigurationError(
+        "moto is not started, and this client would go to AWS itself; call start() first"
+    )
+
+
+def _program(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise ConfigurationError(f"{name} is not on the path")
+    return path
+
+
+def _missing_program(name: str) -> str | None:
+    return None if shutil.which(name) else f"{name} is not on the path; install it and run: {FETCH_COMMAND}"
+
+
+def _missing_file(path: Path) -> str | None:
+    if sys.platform != "linux" and "linux" in path.parent.name:
+        return "it is fetched for Linux on x86-64 only"
+    return None if path.is_file() else f"{path} is missing; run: {FETCH_COMMAND}"
+
+
+def _has_java_compiler() -> bool:
+    java = Path(_program("java")).resolve()
+    return (java.parent.parent / "lib" / "ct.sym").is_file()
