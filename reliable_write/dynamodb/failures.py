@@ -1,0 +1,162 @@
+"""Every foreign error gets its meaning here and nowhere else.
+
+Codes are those of botocore's DynamoDB model and of the "Error handling" chapter of the Developer Guide
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html). A test walks the model and
+fails when botocore learns a code that is not sorted here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    NoRegionError,
+    ParamValidationError,
+    PartialCredentialsError,
+    TokenRetrievalError,
+)
+
+from reliable_write.policy import FailureKind
+from reliable_write.values import WireItem
+
+CONDITION_CODE: Final = "ConditionalCheckFailedException"
+
+KIND_OF_CODE: Final[dict[str, FailureKind]] = {
+    **dict.fromkeys(
+        (
+            "ProvisionedThroughputExceededException",
+            "ThrottlingException",
+            "Throttling",
+            "RequestLimitExceeded",
+            "LimitExceededException",
+        ),
+        FailureKind.THROTTLED,
+    ),
+    **dict.fromkeys(
+        ("TransactionConflictException", "ReplicatedWriteConflictException", "ResourceInUseException"),
+        FailureKind.CONFLICT,
+    ),
+    **dict.fromkeys(
+        ("InternalServerError", "InternalFailure", "ServiceUnavailable", "TransactionInProgressException"),
+        FailureKind.SERVER,
+    ),
+    **dict.fromkeys(
+        (
+            "ValidationException",
+            "ItemCollectionSizeLimitExceededException",
+            "SerializationException",
+            "IdempotentParameterMismatchException",
+            "TransactionCanceledException",
+        ),
+        FailureKind.VALIDATION,
+    ),
+    **dict.fromkeys(("AccessDeniedException", "AccessDenied", "KMSAccessDeniedException"), FailureKind.ACCESS_DENIED),
+    **dict.fromkeys(("ResourceNotFoundException", "TableNotFoundException"), FailureKind.TABLE_MISSING),
+    **dict.fromkeys(
+        (
+            "ExpiredTokenException",
+            "ExpiredToken",
+            "UnrecognizedClientException",
+            "InvalidSignatureException",
+            "IncompleteSignatureException",
+            "MissingAuthenticationTokenException",
+            "InvalidClientTokenId",
+            "RequestExpired",
+        ),
+        FailureKind.CREDENTIALS,
+    ),
+}
+
+
+class DeadlinePassed(Exception):
+    """Raised between signing and sending. Not one of botocore's classes, so that botocore never retries it."""
+
+
+class ConditionRefused(Exception):
+    """The condition was false, so nothing was changed. `found` is the item that made it false, or None if unknown."""
+
+    def __init__(self, found: WireItem | None, *, ambiguous: bool = False) -> None:
+        super().__init__("the condition was not met")
+        self.found = found
+        self.ambiguous = ambiguous
+        """An earlier try of the same request was sent and its answer lost: what is found may be our own doing."""
+
+
+class CallFailed(Exception):
+    """A call gave no success. `ambiguous`: some try of it may have been applied all the same."""
+
+    def __init__(self, kind: FailureKind, code: str, table: str | None, *, ambiguous: bool | None = None) -> None:
+        super().__init__(f"{kind} ({code})" + (f" on table {table}" if table else ""))
+        self.kind = kind
+        self.code = code
+        self.table = table
+        self.ambiguous = not kind.definite if ambiguous is None else ambiguous
+
+    def with_ambiguity(self, *, ambiguous: bool) -> CallFailed:
+        """The same failure, knowing what earlier tries may have done."""
+        again = CallFailed(self.kind, self.code, self.table, ambiguous=self.ambiguous or ambiguous)
+        again.__cause__ = self.__cause__
+        return again
+
+
+def translate(error: Exception, table: str | None) -> CallFailed | ConditionRefused:
+    """Any exception of a botocore call as one of ours; the original becomes the cause."""
+    ours: CallFailed | ConditionRefused
+    if isinstance(error, ClientError):
+        ours = _from_answer(error, table)
+    else:
+        ours = CallFailed(_kind_of_transport_error(error), type(error).__name__, table)
+    ours.__cause__ = error
+    return ours
+
+
+def _from_answer(error: ClientError, table: str | None) -> CallFailed | ConditionRefused:
+    code = error.response.get("Error", {}).get("Code", "")
+    if code == CONDITION_CODE:
+        return ConditionRefused(error.response.get("Item") or None)  # type: ignore[arg-type]  # modelled per operation
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    kind = kind_of_answer(code, status)
+    refused = kind.definite or 400 <= status < 500  # noqa: PLR2004 - an unknown 4xx was refused all the same
+    return CallFailed(kind, code or f"HTTP {status}", table, ambiguous=not refused)
+
+
+def kind_of_answer(code: str, status: int) -> FailureKind:
+    """The meaning of an error answer. An unknown 4xx was refused, but we do not know for how long."""
+    known = KIND_OF_CODE.get(code)
+    if known is not None:
+        return known
+    return FailureKind.SERVER if status >= 500 or status == 0 else FailureKind.UNCLASSIFIED  # noqa: PLR2004 - HTTP
+
+
+def _kind_of_transport_error(error: Exception) -> FailureKind:
+    for classes, kind in _TRANSPORT_KINDS:
+        if isinstance(error, classes):
+            return kind
+    return FailureKind.UNCLASSIFIED
+
+
+_TRANSPORT_KINDS: Final[tuple[tuple[tuple[type[Exception], ...], FailureKind], ...]] = (
+    ((DeadlinePassed,), FailureKind.DEADLINE),
+    # Nothing was sent: no connection was made, or no signature could be.
+    ((EndpointConnectionError, ConnectTimeoutError), FailureKind.UNREACHABLE),
+    (
+        (
+            NoCredentialsError,
+            PartialCredentialsError,
+            CredentialRetrievalError,
+            TokenRetrievalError,
+            NoRegionError,
+        ),
+        FailureKind.CREDENTIALS,
+    ),
+    ((ParamValidationError,), FailureKind.VALIDATION),
+    # Sent, or perhaps sent: ReadTimeoutError, ConnectionClosedError, SSLError and the rest of the transport's errors.
+    ((HTTPClientError, BotoCoreError, OSError), FailureKind.TIMEOUT),
+)

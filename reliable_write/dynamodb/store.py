@@ -1,0 +1,194 @@
+"""Calls with patience and meaning: the verbs in which the journal, the tombstones and propagation are written.
+
+Every verb takes the deadline of the attempt it belongs to, sends the same bytes again while that makes sense, and tells
+apart "refused", "not applied" and "perhaps applied".
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reliable_write import limits
+from reliable_write.clock import Deadline, TimeSource
+from reliable_write.dynamodb.calls import CallName, Calls
+from reliable_write.dynamodb.failures import CallFailed, ConditionRefused
+from reliable_write.policy import FailureKind, retry_pause_seconds
+from reliable_write.values import WireItem
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition expression with its names and values, or an update expression with both."""
+
+    expression: str
+    names: Mapping[str, str] = field(default_factory=dict)
+    values: WireItem = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a Query, and where the next one starts."""
+
+    items: list[WireItem]
+    next_key: WireItem | None
+
+
+class Store:
+    """The verbs the engine needs, each one logical call."""
+
+    def __init__(self, calls: Calls, time: TimeSource) -> None:
+        self._calls = calls
+        self._time = time
+
+    def get(self, table: str, key: WireItem, deadline: Deadline) -> WireItem | None:
+        """Strongly consistent read of one item; None if absent."""
+        answer = self._send("get_item", {"TableName": table, "Key": key, "ConsistentRead": True}, deadline)
+        return answer.get("Item") or None
+
+    def put(self, table: str, item: WireItem, condition: Condition, deadline: Deadline, key: WireItem) -> None:
+        """Put under a condition. Raises `ConditionRefused` with the item found, which is re-read where the engine does
+        not give it (then it may be None: gone in between).
+        """
+        self._write("put_item", {"TableName": table, "Item": item}, condition, deadline, key)
+
+    def delete(self, table: str, key: WireItem, condition: Condition, deadline: Deadline) -> None:
+        """Delete under a condition; an absent item is no failure unless the condition says so."""
+        self._write("delete_item", {"TableName": table, "Key": key}, condition, deadline, key)
+
+    def update(self, table: str, key: WireItem, update: str, condition: Condition, deadline: Deadline) -> WireItem:
+        """Update under a condition, names and values of both in `condition`; the whole item as it is afterwards."""
+        request = {
+            "TableName": table,
+            "Key": key,
+            "UpdateExpression": update,
+            "ReturnValues": "ALL_NEW",
+            **_expression(condition),
+        }
+        attributes: WireItem = self._send("update_item", request, deadline).get("Attributes", {})
+        return attributes
+
+    def query(
+        self,
+        table: str,
+        partition: str,
+        deadline: Deadline,
+        *,
+        start: WireItem | None = None,
+        limit: int | None = None,
+    ) -> Page:
+        """One strongly consistent page of a partition of the system table, in order of `sk`."""
+        request: dict[str, Any] = {
+            "TableName": table,
+            "KeyConditionExpression": "pk = :pk",
+            "ExpressionAttributeValues": {":pk": {"S": partition}},
+            "ConsistentRead": True,
+        }
+        if start is not None:
+            request["ExclusiveStartKey"] = start
+        if limit is not None:
+            request["Limit"] = limit
+        answer = self._send("query", request, deadline)
+        return Page(answer.get("Items", []), answer.get("LastEvaluatedKey") or None)
+
+    def batch_get(
+        self,
+        keys: Sequence[tuple[str, WireItem]],
+        attributes: Mapping[str, Sequence[str]],
+        deadline: Deadline,
+    ) -> list[tuple[str, WireItem]]:
+        """Strong read of up to 100 keys, only the named attributes per table; found items with their tables.
+
+        What comes back unprocessed is asked for again until the deadline.
+        """
+        assert len(keys) <= limits.BATCH_GET_KEYS_MAX
+        pending = _batch_get_request(keys, attributes)
+        found: list[tuple[str, WireItem]] = []
+        for tries in itertools.count(1):
+            answer = self._send("batch_get_item", {"RequestItems": pending}, deadline)
+            found += [(table, item) for table, items in answer.get("Responses", {}).items() for item in items]
+            pending = answer.get("UnprocessedKeys") or {}
+            if not pending:
+                return found
+            self._pause(tries, deadline, CallFailed(FailureKind.THROTTLED, "UnprocessedKeys", next(iter(pending))))
+        raise AssertionError
+
+    def delete_many(self, table: str, keys: Iterable[WireItem], deadline: Deadline) -> None:
+        """Delete up to 25 items without a condition, in one call where the engine takes them all."""
+        pending: dict[str, Any] = {table: [{"DeleteRequest": {"Key": key}} for key in keys]}
+        for tries in itertools.count(1):
+            answer = self._send("batch_write_item", {"RequestItems": pending}, deadline)
+            pending = answer.get("UnprocessedItems") or {}
+            if not pending:
+                return
+            self._pause(tries, deadline, CallFailed(FailureKind.THROTTLED, "UnprocessedItems", table))
+
+    def describe(self, table: str, deadline: Deadline) -> dict[str, Any]:
+        """The `Table` member of DescribeTable."""
+        description: dict[str, Any] = self._send("describe_table", {"TableName": table}, deadline)["Table"]
+        return description
+
+    def _write(
+        self, call: CallName, request: dict[str, Any], condition: Condition, deadline: Deadline, key: WireItem
+    ) -> None:
+        full = {**request, **_expression(condition), "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+        try:
+            self._send(call, full, deadline)
+        except ConditionRefused as refused:
+            if refused.found is None:
+                # Engines without ALL_OLD on a failed condition; or, on others, a condition that failed on absence.
+                found = self.get(request["TableName"], key, deadline)
+                raise ConditionRefused(found, ambiguous=refused.ambiguous) from refused
+            raise
+
+    def _send(self, call: CallName, request: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
+        """The same bytes again until they are answered, refused for good, or out of time."""
+        ambiguous = False
+        for tries in itertools.count(1):
+            try:
+                return self._calls.send(call, request, deadline)
+            except ConditionRefused as refused:
+                refused.ambiguous = ambiguous
+                raise
+            except CallFailed as failure:
+                ambiguous = ambiguous or failure.ambiguous
+                again = failure.with_ambiguity(ambiguous=ambiguous)
+                if not failure.kind.retryable:
+                    raise again from failure.__cause__
+                self._pause(tries, deadline, again)
+        raise AssertionError
+
+    def _pause(self, tries: int, deadline: Deadline, failure: CallFailed) -> None:
+        """Wait before the next try, or raise the failure where the wait would outlast the deadline."""
+        seconds = retry_pause_seconds(tries, self._time)
+        if seconds >= deadline.remaining_seconds():
+            raise failure from failure.__cause__
+        self._time.sleep(seconds)
+
+
+def _expression(condition: Condition) -> dict[str, Any]:
+    members: dict[str, Any] = {"ConditionExpression": condition.expression}
+    if condition.names:
+        members["ExpressionAttributeNames"] = dict(condition.names)
+    if condition.values:
+        members["ExpressionAttributeValues"] = dict(condition.values)
+    return members
+
+
+def _batch_get_request(keys: Sequence[tuple[str, WireItem]], attributes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    by_table: dict[str, list[WireItem]] = {}
+    for table, key in keys:
+        by_table.setdefault(table, []).append(key)
+    return {table: _table_request(table_keys, attributes[table]) for table, table_keys in by_table.items()}
+
+
+def _table_request(keys: list[WireItem], attributes: Sequence[str]) -> dict[str, Any]:
+    names = {f"#a{index}": name for index, name in enumerate(attributes)}
+    return {
+        "Keys": keys,
+        "ConsistentRead": True,
+        "ProjectionExpression": ", ".join(names),
+        "ExpressionAttributeNames": names,
+    }

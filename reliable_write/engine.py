@@ -1,0 +1,101 @@
+"""The parts of one writer, put together once. Nothing here decides anything."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+
+from reliable_write import limits
+from reliable_write.clock import Deadline, HybridClock, TimeSource
+from reliable_write.commit import Committer
+from reliable_write.dynamodb import Calls, Schemas, Store
+from reliable_write.events import Events
+from reliable_write.finished import FinishedEntries
+from reliable_write.journal import Journal
+from reliable_write.propagation import Propagation
+from reliable_write.recovery import Recovery
+from reliable_write.settings import Settings
+from reliable_write.system_table import Installation, read_installation
+from reliable_write.tombstones import Tombstones
+from reliable_write.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Everything that commits, applies and recovers writes of one system table, in one process."""
+
+    settings: Settings
+    time: TimeSource
+    events: Events
+    workers: Workers
+    installation: Installation
+    store: Store
+    schemas: Schemas
+    journal: Journal
+    finished: FinishedEntries
+    committer: Committer
+    recovery: Recovery
+    process: int
+
+    def attempt_deadline(self) -> Deadline:
+        """A deadline for one attempt, beginning now."""
+        return Deadline.after(self.settings.attempt_deadline_seconds, self.time)
+
+    def close(self) -> None:
+        """Delete what is finished, end the threads. In a forked child these are the parent's, and left to it."""
+        if os.getpid() == self.process:
+            self.finished.close()
+            self.workers.close()
+
+
+def assemble(calls: Calls, settings: Settings, time: TimeSource, workers: Workers, events: Events) -> Engine:
+    """Read the installation's config record and put the parts together. Raises `ConfigurationError`."""
+    store = Store(calls, time)
+    patience = settings.attempt_deadline_seconds
+    installation = read_installation(store, settings.system_table, Deadline.after(patience, time))
+    schemas = Schemas(store, time, patience)
+    journal = Journal(store, workers, settings.system_table, installation.shards)
+    tombstones = Tombstones(store, settings.system_table)
+    propagation = Propagation(store, tombstones, workers, time, installation.names)
+    finished = FinishedEntries(
+        journal, workers, time, events, call_seconds=patience, inline=settings.delete_finished_inline
+    )
+    committer = Committer(
+        store=store,
+        schemas=schemas,
+        journal=journal,
+        propagation=propagation,
+        finished=finished,
+        workers=workers,
+        clock=HybridClock(time),
+        time=time,
+        events=events,
+        installation=installation,
+    )
+    recovery = Recovery(
+        journal=journal,
+        propagation=propagation,
+        workers=workers,
+        time=time,
+        events=events,
+        owner=f"{socket.gethostname()}:{os.getpid()}",
+        attempt_seconds=patience,
+    )
+    return Engine(
+        settings,
+        time,
+        events,
+        workers,
+        installation,
+        store,
+        schemas,
+        journal,
+        finished,
+        committer,
+        recovery,
+        os.getpid(),
+    )
+
+
+assert limits.PROPAGATION_THREADS > 1, "a batch larger than the pool waits; it must not wait for itself"

@@ -1,0 +1,196 @@
+"""Every error answers one question first: did the write happen?
+
+    ReliableWriteError(write_id, outcome, retryable)
+    |- WriteRejectedError         NOT_WRITTEN      refused before anything was sent
+    |  |- TooManyOperationsError                   the 26th sub-operation
+    |  |- BatchTooLargeError                       the 26th item of a batch, or an empty batch
+    |  |- DuplicateKeyError                        two operations of the scope touch one item
+    |  |- WriteTooLargeError                       an item, a key or the whole scope
+    |  |- InvalidItemError                         a value DynamoDB cannot hold, with its path
+    |  |- InvalidKeyError                          a key that does not fit the table's schema
+    |  |- UnknownTableError                        the table does not exist
+    |  |- ForeignStampError                        `_rw` holds something this library did not write
+    |  `- UnsupportedOperationError                this installation or engine cannot do it
+    |- CommitFailedError          NOT_WRITTEN      the journal refused or was unreachable, for certain
+    |- CommitUnknownError         UNKNOWN          commit the same scope again, never a copy
+    |- PropagationPendingError    WILL_BE_WRITTEN  durable; a monitor finishes it
+    |- ScopeClosedError           (RuntimeError)   misuse: the scope is used up
+    |- NestedScopeError           (RuntimeError)   misuse: a scope opened inside another one
+    |- WrongThreadError           (RuntimeError)   misuse: a scope used by a second thread or process
+    |- EntryNotFoundError                          no journal entry has this write id
+    |- TooLateError                                somebody else moved the entry first
+    `- ConfigurationError                          the installation, not the write
+
+`outcome` is a fact about the tables, not a guess: UNKNOWN is said when it is unknown. Botocore's own error, where there
+was one, is `__cause__`. All of them pickle, so they cross process pools and task queues.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class Outcome(enum.StrEnum):
+    """What holds in the tables after the error."""
+
+    NOT_WRITTEN = "NOT_WRITTEN"
+    """Nothing was applied and nothing will be."""
+    WRITTEN = "WRITTEN"
+    """Everything is applied."""
+    WILL_BE_WRITTEN = "WILL_BE_WRITTEN"
+    """Committed: every operation will be applied, or superseded by a later write, without the caller."""
+    UNKNOWN = "UNKNOWN"
+    """The commit request was sent and its answer lost. Only committing the same scope again can tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperationFailure:
+    """Why one operation is not applied yet. Holds no item values."""
+
+    operation: str
+    """Where it stands in the scope, for instance `operations[3].items[4]`."""
+    table: str
+    reason: str
+    """One sentence for a person."""
+    permanent: bool
+    """True where trying again cannot help and an operator must decide."""
+
+
+class ReliableWriteError(Exception):
+    """The root of all errors raised by this library.
+
+    `write_id` is the scope's id (36 characters) or None where none was given out yet; `retryable` tells whether the
+    same call may succeed later without anybody changing anything.
+    """
+
+    outcome: Outcome = Outcome.NOT_WRITTEN
+    retryable: bool = False
+    write_id: str | None = None
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        for name, value in facts.items():
+            setattr(self, name, value)
+
+    def __reduce__(self) -> tuple[Callable[..., ReliableWriteError], tuple[Any, ...]]:
+        return _revive, (type(self), self.message, dict(self.__dict__))
+
+
+def _revive(kind: type[ReliableWriteError], message: str, facts: Mapping[str, Any]) -> ReliableWriteError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, message)
+    error.__dict__.update(facts)
+    return error
+
+
+class WriteRejectedError(ReliableWriteError):
+    """Refused before anything was written; the refused operation is not part of the scope.
+
+    `operation` says where it stands (`operations[3].items[4]`), `table` which table it was for, `key` the item's key
+    as the caller gave it. The key is not in the message: messages end up in logs.
+    """
+
+    operation: str | None = None
+    table: str | None = None
+    key: Mapping[str, Any] | None = None
+
+
+class TooManyOperationsError(WriteRejectedError):
+    """More sub-operations than a scope takes (`limits.OPERATIONS_MAX`)."""
+
+
+class BatchTooLargeError(WriteRejectedError):
+    """More items than a batch takes (`limits.BATCH_ITEMS_MAX`), or none."""
+
+
+class DuplicateKeyError(WriteRejectedError):
+    """Two operations of one scope touch the same item, so no order between them exists."""
+
+
+class WriteTooLargeError(WriteRejectedError):
+    """An item, a key or the whole scope is over DynamoDB's or the journal's size limit."""
+
+
+class InvalidItemError(WriteRejectedError):
+    """A value that DynamoDB cannot hold. `path` names it, for instance `lines[3].price`."""
+
+    path: str | None = None
+
+
+class InvalidKeyError(WriteRejectedError):
+    """A key attribute is missing, empty, of the wrong type, or not part of the table's key."""
+
+
+class UnknownTableError(WriteRejectedError):
+    """The table, or the destination's name, does not exist for this writer."""
+
+
+class ForeignStampError(WriteRejectedError):
+    """The stamp attribute holds something this library did not write, so no order can be known.
+
+    Raised for an item given to `put_item` and for an item found in a table; nothing was written in either case.
+    """
+
+
+class UnsupportedOperationError(WriteRejectedError):
+    """This installation or engine lacks what the operation needs; the message names it."""
+
+
+class CommitFailedError(ReliableWriteError):
+    """The commit point was definitely not reached: nothing is written, and a new scope may be tried."""
+
+
+class CommitUnknownError(ReliableWriteError):
+    """The commit request may or may not have been applied.
+
+    Call `commit()` again on the SAME scope (also after the `with` block) within `limits.COMMIT_REPEAT_SECONDS` of the
+    first attempt: same id, same bytes, so nothing can happen twice. Never record the operations in a new scope.
+    """
+
+    outcome = Outcome.UNKNOWN
+    retryable = True
+
+
+class PropagationPendingError(ReliableWriteError):
+    """The write is committed and durable, but not all operations were applied within the attempt's deadline.
+
+    A monitor finishes it; the caller must not write it again. `failures` lists what is still open; `needs_operator` is
+    True where one of them is permanent and will end in quarantine.
+    """
+
+    outcome = Outcome.WILL_BE_WRITTEN
+    needs_operator: bool = False
+    failures: Sequence[OperationFailure] = ()
+
+
+class ScopeClosedError(ReliableWriteError, RuntimeError):
+    """The scope was committed, discarded or left; scopes are single-use. `outcome` is that of the scope."""
+
+
+class NestedScopeError(ReliableWriteError, RuntimeError):
+    """A scope was entered inside another open scope; the inner one would commit on its own."""
+
+
+class WrongThreadError(ReliableWriteError, RuntimeError):
+    """A scope belongs to the thread and the process that made it."""
+
+
+class EntryNotFoundError(ReliableWriteError):
+    """No journal entry has this write id: finished, never committed, or discarded. It cannot be told which."""
+
+    outcome = Outcome.UNKNOWN
+
+
+class TooLateError(ReliableWriteError):
+    """Another process moved the entry between our look and our change; look again."""
+
+    outcome = Outcome.WILL_BE_WRITTEN
+    retryable = True
+
+
+class ConfigurationError(ReliableWriteError):
+    """The installation is incomplete or contradicts itself; the message ends with the command to run."""

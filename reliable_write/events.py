@@ -1,0 +1,72 @@
+"""What the library says while it works: ids, tables and counts, never item values.
+
+Each event goes to structlog under the name in `Event`. Fields are kept to what an operator can act on.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from typing import Any
+
+import structlog
+
+
+class Event(enum.StrEnum):
+    """Names of events; a name never changes its meaning."""
+
+    WRITE_COMMITTED = "write_committed"
+    WRITE_APPLIED = "write_applied"
+    WRITE_PENDING = "write_pending"
+    WRITE_REFUSED = "write_refused"
+    WRITE_UNKNOWN = "write_unknown"
+    SCOPE_DROPPED = "scope_dropped"
+    SCOPE_ABANDONED = "scope_abandoned"
+    FLUSH_FAILED = "finished_entries_not_deleted"
+    ENTRY_RECOVERED = "entry_recovered"
+    ENTRY_STILL_PENDING = "entry_still_pending"
+    ENTRY_QUARANTINED = "entry_quarantined"
+    ENTRY_UNREADABLE = "entry_unreadable"
+
+
+def default_logger() -> Any:
+    """Structlog as the application configured it; else the standard library's logger `reliable_write`.
+
+    Structlog that nobody configured prints everything to standard output, which is no place for a library to talk.
+    """
+    if structlog.is_configured():
+        return structlog.get_logger("reliable_write")
+    return structlog.wrap_logger(
+        logging.getLogger("reliable_write"),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.processors.KeyValueRenderer(key_order=["event"]),
+        ],
+    )
+
+
+class Events:
+    """Emits events to a structlog logger; the level says who should care.
+
+    debug: how it works; info: an operator may want to know; warning: somebody should look; error: somebody must act.
+    """
+
+    def __init__(self, logger: Any = None) -> None:
+        self._logger = logger if logger is not None else default_logger()
+
+    def debug(self, event: Event, **facts: object) -> None:
+        """How it works."""
+        self._logger.debug(event.value, **facts)
+
+    def info(self, event: Event, **facts: object) -> None:
+        """An operator may want to know."""
+        self._logger.info(event.value, **facts)
+
+    def warning(self, event: Event, **facts: object) -> None:
+        """Somebody should look."""
+        self._logger.warning(event.value, **facts)
+
+    def error(self, event: Event, **facts: object) -> None:
+        """Somebody must act."""
+        self._logger.error(event.value, **facts)

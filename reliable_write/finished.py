@@ -1,0 +1,97 @@
+"""Finished entries are deleted behind the caller's back, in batches: they cost a commit no round trip.
+
+An entry that is not deleted (the process died, the call failed) costs nothing but work: a monitor finds every operation
+applied and deletes it then.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from reliable_write import limits
+from reliable_write.clock import Deadline, Stamp, TimeSource
+from reliable_write.dynamodb import CallFailed
+from reliable_write.events import Event, Events
+from reliable_write.journal import Journal
+from reliable_write.workers import Workers
+
+
+class FinishedEntries:
+    """A queue of finished entries and the one background loop that deletes them. Safe for threads."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        workers: Workers,
+        time: TimeSource,
+        events: Events,
+        *,
+        call_seconds: float,
+        inline: bool,
+    ) -> None:
+        self._journal = journal
+        self._workers = workers
+        self._time = time
+        self._events = events
+        self._call_seconds = call_seconds
+        self._inline = inline
+        self._changed = threading.Condition()
+        self._waiting: list[tuple[int, Stamp]] = []
+        self._looping = False
+        self._closed = False
+
+    def add(self, shard: int, stamp: Stamp) -> None:
+        """Delete this entry soon; at once where threads are frozen between calls (Lambda)."""
+        with self._changed:
+            self._waiting.append((shard, stamp))
+            if not self._inline and not self._closed:
+                self._start_loop()
+                if len(self._waiting) >= limits.BATCH_WRITE_REQUESTS_MAX:
+                    self._changed.notify()
+                return
+        self.flush()
+
+    def flush(self) -> None:
+        """Delete all that wait, now, in the calling thread. A failure is told and left to a monitor."""
+        while batch := self._take():
+            self._delete(batch)
+
+    def close(self) -> None:
+        """Flush, and end the loop."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self.flush()
+
+    def _start_loop(self) -> None:
+        if not self._looping:
+            self._looping = True
+            self._workers.background("reliable-write-finished", self._loop)
+
+    def _loop(self) -> None:
+        while not self._linger():
+            if batch := self._take():
+                self._delete(batch)
+
+    def _linger(self) -> bool:
+        """Wait until a batch is full or its oldest entry has waited long enough; True when closed."""
+        with self._changed:
+            while not self._waiting and not self._closed:
+                self._changed.wait()
+            self._changed.wait_for(
+                lambda: self._closed or len(self._waiting) >= limits.BATCH_WRITE_REQUESTS_MAX,
+                timeout=limits.FLUSH_LINGER_SECONDS,
+            )
+            return self._closed
+
+    def _take(self) -> list[tuple[int, Stamp]]:
+        with self._changed:
+            batch = self._waiting[: limits.BATCH_WRITE_REQUESTS_MAX]
+            del self._waiting[: limits.BATCH_WRITE_REQUESTS_MAX]
+            return batch
+
+    def _delete(self, batch: list[tuple[int, Stamp]]) -> None:
+        try:
+            self._journal.finish(batch, Deadline.after(self._call_seconds, self._time))
+        except CallFailed as failure:
+            self._events.warning(Event.FLUSH_FAILED, entries=len(batch), reason=str(failure))

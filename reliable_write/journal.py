@@ -1,0 +1,196 @@
+"""The journal in the system table: each verb one conditional write.
+
+Invariants, which every verb keeps:
+
+- Only a commit ever PUTs an entry. Everything after is an update of what is there, under
+  `attribute_exists(sk) AND epoch = :seen`; so nobody re-creates a finished entry, and of two who act on the same
+  sight of an entry one is told "too late".
+- An entry's operations and stamp never change. Quarantine moves the bytes into chunks; it does not rewrite them.
+- The removal of a finished entry is the only unconditional write: stamps are never used twice, so it can only hit the
+  entry it means.
+- Chunks are written before the head that names them and are left to collection: a late duplicate of the head's put may
+  still bring the head back, and it must find them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+
+from reliable_write import limits
+from reliable_write.clock import Deadline, Stamp, is_stamp
+from reliable_write.dynamodb import CallFailed, Condition, ConditionRefused, Store
+from reliable_write.entry import (
+    Entry,
+    State,
+    UnreadableEntry,
+    chunk_key,
+    decode_operations,
+    entry_item,
+    entry_key,
+    read_entry,
+    shard_of,
+)
+from reliable_write.errors import EntryNotFoundError, TooLateError
+from reliable_write.operations import Operation
+from reliable_write.values import WireItem
+from reliable_write.workers import Workers
+
+_FRESH = Condition("attribute_not_exists(sk)")
+
+
+class Journal:
+    """Entries and chunks of one system table."""
+
+    def __init__(self, store: Store, workers: Workers, table: str, shards: int) -> None:
+        self._store = store
+        self._workers = workers
+        self.table = table
+        self.shards = shards
+
+    # --- the commit point ---------------------------------------------------------------------------------------
+
+    def commit(self, entry: Entry, deadline: Deadline) -> None:
+        """Put the entry; on return it is durable. Repeating it with the same entry is the same commit.
+
+        A payload too large for one item goes to chunks first, so that the one put of the head stays the commit point.
+        Raises `CallFailed`, whose `ambiguous` is about the head alone: chunks without a head are nothing.
+        """
+        head = self._store_payload_in_chunks(entry, deadline) if _is_large(entry) else entry
+        self._put_fresh(entry_item(head), deadline)
+
+    def _store_payload_in_chunks(self, entry: Entry, deadline: Deadline) -> Entry:
+        parts = _split(entry.payload or b"")
+        try:
+            self._put_chunks(entry.stamp, parts, deadline)
+        except CallFailed as failure:
+            raise CallFailed(failure.kind, failure.code, failure.table, ambiguous=False) from failure.__cause__
+        return dataclasses.replace(entry, payload=None, chunks=len(parts))
+
+    def _put_chunks(self, stamp: Stamp, parts: Sequence[bytes], deadline: Deadline) -> None:
+        items = [{**chunk_key(stamp, index), "part": {"B": part}} for index, part in enumerate(parts)]
+        self._workers.run_all([partial(self._put_fresh, item, deadline) for item in items])
+
+    def _put_fresh(self, item: WireItem, deadline: Deadline) -> None:
+        """Put if absent; already there under our stamp is our own earlier try, whose answer was lost."""
+        key = {"pk": item["pk"], "sk": item["sk"]}
+        try:
+            self._store.put(self.table, item, _FRESH, deadline, key)
+        except ConditionRefused:
+            # Keys hold a stamp, and nobody else makes ours.
+            return
+
+    # --- changes in place ---------------------------------------------------------------------------------------
+
+    def claim(self, entry: Entry, owner: str, deadline: Deadline) -> Entry:
+        """Take the entry for one attempt: owner, epoch + 1, attempts + 1. Raises `TooLateError` if it has moved."""
+        return self._change(
+            entry,
+            "SET #owner = :owner, epoch = epoch + :one, attempts = if_not_exists(attempts, :zero) + :one",
+            {"#owner": "owner"},
+            {":owner": {"S": owner}, ":one": {"N": "1"}, ":zero": {"N": "0"}},
+            deadline,
+        )
+
+    def postpone(self, entry: Entry, error: str, next_at_milliseconds: int, deadline: Deadline) -> Entry:
+        """Note why the attempt did not finish and when the next one is due."""
+        return self._change(
+            entry,
+            "SET last_error = :error, next_at = :next",
+            {},
+            {
+                ":error": {"S": error[: limits.ERROR_CHARACTERS_MAX]},
+                ":next": {"N": str(next_at_milliseconds)},
+            },
+            deadline,
+        )
+
+    def quarantine(self, entry: Entry, error: str, deadline: Deadline) -> Entry:
+        """Set the entry aside for an operator, in place. Its payload goes to chunks first, so that the head is tiny and
+        those who walk the partition do not read it again and again.
+        """
+        chunks = entry.chunks
+        if entry.payload is not None:
+            parts = _split(entry.payload)
+            self._put_chunks(entry.stamp, parts, deadline)
+            chunks = len(parts)
+        return self._change(
+            entry,
+            "SET #state = :state, last_error = :error, chunks = :chunks REMOVE payload, next_at",
+            {"#state": "state"},
+            {
+                ":state": {"S": State.QUARANTINED.value},
+                ":error": {"S": error[: limits.ERROR_CHARACTERS_MAX]},
+                ":chunks": {"N": str(chunks)},
+            },
+            deadline,
+        )
+
+    def _change(self, entry: Entry, update: str, names: dict[str, str], values: WireItem, deadline: Deadline) -> Entry:
+        condition = Condition(
+            "attribute_exists(sk) AND epoch = :seen", names, {**values, ":seen": {"N": str(entry.epoch)}}
+        )
+        key = entry_key(entry.shard, entry.stamp)
+        try:
+            return read_entry(self._store.update(self.table, key, update, condition, deadline))
+        except ConditionRefused as refused:
+            raise TooLateError(
+                f"Write {entry.write_id} was moved on by somebody else, or is finished. Look again.",
+                write_id=entry.write_id,
+            ) from refused
+
+    def finish(self, entries: Iterable[tuple[int, Stamp]], deadline: Deadline) -> None:
+        """Remove finished entries, up to 25, each given as shard and stamp."""
+        self._store.delete_many(self.table, [entry_key(shard, stamp) for shard, stamp in entries], deadline)
+
+    # --- looking ------------------------------------------------------------------------------------------------
+
+    def find(self, write_id: str, deadline: Deadline) -> Entry:
+        """The entry of a write id. Raises `EntryNotFoundError`, or `UnreadableEntry` for a garbled head."""
+        if is_stamp(write_id):
+            stamp = Stamp(write_id)
+            item = self._store.get(self.table, entry_key(shard_of(stamp, self.shards), stamp), deadline)
+            if item is not None:
+                return read_entry(item)
+        raise EntryNotFoundError(
+            f"No journal entry has the write id {write_id[:64]!r}: it is finished, was never committed, or was "
+            "discarded.",
+            write_id=write_id,
+        )
+
+    def partition(self, shard: int, deadline: Deadline) -> Iterator[WireItem]:
+        """All entries of one shard as stored, oldest first, page by page; strongly consistent."""
+        start: WireItem | None = None
+        while True:
+            page = self._store.query(self.table, f"J#{shard:03d}", deadline, start=start)
+            yield from page.items
+            if page.next_key is None:
+                return
+            start = page.next_key
+
+    def operations(self, entry: Entry, deadline: Deadline) -> tuple[Operation, ...]:
+        """The operations of an entry. Raises `UnreadableEntry`; then the entry stays as it is."""
+        payload = entry.payload if entry.payload is not None else self._join_chunks(entry, deadline)
+        return decode_operations(entry, payload)
+
+    def _join_chunks(self, entry: Entry, deadline: Deadline) -> bytes:
+        if not 0 < entry.chunks <= _CHUNKS_MAX:
+            raise UnreadableEntry(f"it names {entry.chunks} chunks")
+        keys = [chunk_key(entry.stamp, index) for index in range(entry.chunks)]
+        found = self._workers.run_all([partial(self._store.get, self.table, key, deadline) for key in keys])
+        missing = [index for index, item in enumerate(found) if item is None]
+        if missing:
+            raise UnreadableEntry(f"chunk {missing[0]} of {entry.chunks} is missing")
+        return b"".join(bytes(item["part"]["B"]) for item in found if item is not None)
+
+
+_CHUNKS_MAX = limits.ENTRY_BYTES_DECODED_MAX // limits.CHUNK_BYTES_MAX
+
+
+def _is_large(entry: Entry) -> bool:
+    return entry.payload is not None and len(entry.payload) > limits.CHUNK_BYTES_MAX
+
+
+def _split(payload: bytes) -> list[bytes]:
+    return [payload[start : start + limits.CHUNK_BYTES_MAX] for start in range(0, len(payload), limits.CHUNK_BYTES_MAX)]

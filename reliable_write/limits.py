@@ -1,0 +1,84 @@
+"""Every bound and default in one place, each with its source or its reason; relations between them are asserted here.
+
+Units are the last word of a name. "AWS" below is the DynamoDB Developer Guide, "Quotas in Amazon DynamoDB"
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html).
+"""
+
+from typing import Final
+
+KB: Final = 1024
+MB: Final = 1024 * KB
+
+# --- what a scope takes -------------------------------------------------------------------------------------------
+OPERATIONS_MAX: Final = 25
+"""Sub-operations of one scope. A limit people can hold in mind; 25 x 25 items are enough for one business event."""
+BATCH_ITEMS_MAX: Final = 25
+"""Items of one `put_items` or `delete_items`: BatchWriteItem's own limit (AWS), so that a batch means the same here."""
+SCOPE_ITEMS_MAX: Final = OPERATIONS_MAX * BATCH_ITEMS_MAX
+SCOPE_BYTES_MAX: Final = 32 * MB
+"""All items of one scope as DynamoDB counts them. At 350 KB a chunk this is under a hundred journal records."""
+
+# --- DynamoDB's limits (AWS) --------------------------------------------------------------------------------------
+ITEM_BYTES_MAX: Final = 400 * KB
+HASH_KEY_BYTES_MAX: Final = 2048
+RANGE_KEY_BYTES_MAX: Final = 1024
+ATTRIBUTE_NAME_BYTES_MAX: Final = 64 * KB - 1
+KEY_ATTRIBUTE_NAME_BYTES_MAX: Final = 255
+NESTING_LEVELS_MAX: Final = 32
+NUMBER_DIGITS_MAX: Final = 38
+TABLE_NAME_CHARACTERS_MIN: Final = 3
+TABLE_NAME_CHARACTERS_MAX: Final = 255
+BATCH_GET_KEYS_MAX: Final = 100
+BATCH_WRITE_REQUESTS_MAX: Final = 25
+
+# --- the journal --------------------------------------------------------------------------------------------------
+CHUNK_BYTES_MAX: Final = 350 * KB
+"""Compressed payload kept in the entry itself; more goes to chunks. 50 KB are left for the entry's own attributes."""
+ENTRY_BYTES_DECODED_MAX: Final = 128 * MB
+"""A payload that claims to unpack to more is refused unread: a forged or damaged entry must not eat the monitor."""
+SHARDS: Final = 64
+"""Journal partitions. One DynamoDB partition takes 1,000 write units a second; 64 carry some 20,000 scopes a second."""
+ERROR_CHARACTERS_MAX: Final = 500
+"""Last error kept in an entry: enough for a person, too little to change the entry's write units."""
+
+# --- time ---------------------------------------------------------------------------------------------------------
+ATTEMPT_DEADLINE_SECONDS: Final = 8.0
+"""From before an attempt's first request; past it the attempt sends nothing more."""
+LEASE_SECONDS: Final = 10.0
+"""An entry seen unchanged for this long is a straggler. Saves work only; safety never leans on it."""
+MONITOR_POLL_SECONDS: Final = 4.0
+CONNECT_TIMEOUT_SECONDS: Final = 1.0
+READ_TIMEOUT_SECONDS: Final = 4.0
+"""Of one request. Half a deadline, so that one lost answer leaves room for another try."""
+RETRY_BASE_SECONDS: Final = 0.05
+RETRY_CAP_SECONDS: Final = 1.0
+"""Between requests within one attempt: full jitter up to base * 2**n, capped."""
+BACKOFF_BASE_SECONDS: Final = 1.0
+BACKOFF_CAP_SECONDS: Final = 300.0
+"""Between attempts, kept in the entry: full jitter too."""
+COMMIT_REPEAT_SECONDS: Final = 600.0
+"""How long a scope whose commit is UNKNOWN may be committed again. After it a finished delete's tombstone may be
+collected, and the old stamp could bring a deleted item back."""
+SIGNED_REQUEST_SECONDS: Final = 1800.0
+"""How long a signed request may still be accepted. AWS says 5 minutes; the rest is margin for skew."""
+COLLECTION_WAIT_SECONDS: Final = COMMIT_REPEAT_SECONDS + ATTEMPT_DEADLINE_SECONDS + SIGNED_REQUEST_SECONDS
+"""W: the longest that anything sent by a committer can still land."""
+STAMP_AHEAD_SECONDS_MAX: Final = 86_400.0
+"""A stamp further in the future than this is not taken for ours: following it would move everybody's clock."""
+SCHEMA_TTL_SECONDS: Final = 300.0
+"""How long a DescribeTable answer is believed. Key schemas never change while a table lives."""
+FLUSH_LINGER_SECONDS: Final = 1.0
+"""A finished entry waits this long for company before its deletion is sent; a full batch goes at once."""
+
+# --- work ---------------------------------------------------------------------------------------------------------
+PROPAGATION_THREADS: Final = 32
+UNCLASSIFIED_ATTEMPTS_MAX: Final = 20
+TABLE_MISSING_SECONDS: Final = 600.0
+ZSTD_LEVEL: Final = 3
+
+assert SCOPE_ITEMS_MAX == 625  # noqa: PLR2004 - the promise of the first page
+assert BATCH_ITEMS_MAX <= BATCH_WRITE_REQUESTS_MAX
+assert CHUNK_BYTES_MAX < ITEM_BYTES_MAX - 16 * KB, "the entry's own attributes need room beside a payload"
+assert ENTRY_BYTES_DECODED_MAX > 2 * SCOPE_BYTES_MAX, "JSON and base64 take more than DynamoDB's own count"
+assert LEASE_SECONDS > ATTEMPT_DEADLINE_SECONDS, "or the monitor would race every slow first attempt"
+assert ATTEMPT_DEADLINE_SECONDS >= 2 * READ_TIMEOUT_SECONDS, "or one lost answer would eat the whole attempt"

@@ -1,0 +1,242 @@
+"""What a scope records: puts and deletes of single items, checked against their tables before anything is written.
+
+Everything here is pure. A journal entry, once committed, is applied for ever or until an operator gives it up, so all
+that can be known to be impossible is refused here, naming the operation, the table and the limit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from reliable_write import limits
+from reliable_write.clock import is_stamp
+from reliable_write.errors import (
+    ForeignStampError,
+    InvalidItemError,
+    InvalidKeyError,
+    WriteTooLargeError,
+)
+from reliable_write.values import WireItem, canonical_value, encode_item, item_bytes, value_bytes
+
+KeyType = Literal["S", "N", "B"]
+
+_TYPE_NAMES: Final = {"S": "a string", "N": "a number", "B": "bytes"}
+_STAMP_BYTES: Final = 36
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAttribute:
+    """A key attribute as the table declares it."""
+
+    name: str
+    type: KeyType
+
+
+@dataclass(frozen=True, slots=True)
+class TableSchema:
+    """What must be known of a table to write to it: its key, and the keys of its indexes."""
+
+    table: str
+    hash_key: KeyAttribute
+    range_key: KeyAttribute | None = None
+    index_keys: tuple[KeyAttribute, ...] = ()
+
+    @property
+    def key(self) -> tuple[KeyAttribute, ...]:
+        """Hash key, then range key where there is one."""
+        return (self.hash_key,) if self.range_key is None else (self.hash_key, self.range_key)
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """Names of the key attributes, hash key first."""
+        return tuple(attribute.name for attribute in self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class StampNames:
+    """The attributes that carry stamps; one pair for all processes of an installation."""
+
+    full: str = "_rw"
+    """Set by puts: the item as a whole is from this write."""
+    update: str = "_rwu"
+    """Set by updates, which leave `full` alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Replace the item. `item` has no stamp: that is put on when it is sent."""
+
+    table: str
+    key_names: tuple[str, ...]
+    item: WireItem
+
+    @property
+    def key(self) -> WireItem:
+        """The item's key as the wire has it."""
+        return {name: self.item[name] for name in self.key_names}
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove the item, whether it exists or not."""
+
+    table: str
+    key_names: tuple[str, ...]
+    key: WireItem
+
+
+Action = Put | Delete
+"""One item of one operation: the unit that is propagated."""
+
+Verb = Literal["put_item", "put_items", "delete_item", "delete_items"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One sub-operation as the caller recorded it: one item, or a batch."""
+
+    verb: Verb
+    actions: tuple[Action, ...]
+
+    @property
+    def table(self) -> str:
+        """The table all its items are for."""
+        return self.actions[0].table
+
+
+def action_path(operation: Operation, operation_index: int, item_index: int) -> str:
+    """Where an action stands in its scope: `operations[3]`, or `operations[3].items[4]` for a batch."""
+    place = f"operations[{operation_index}]"
+    return f"{place}.items[{item_index}]" if operation.verb in ("put_items", "delete_items") else place
+
+
+def located_actions(operations: Iterable[Operation]) -> list[tuple[str, Action]]:
+    """All actions of a scope in the caller's order, each with its place."""
+    return [
+        (action_path(operation, index, item_index), action)
+        for index, operation in enumerate(operations)
+        for item_index, action in enumerate(operation.actions)
+    ]
+
+
+def canonical_key(action: Action) -> tuple[str, ...]:
+    """Table and key in the one form that is equal exactly when two actions touch the same item."""
+    return (action.table, *(canonical_value(action.key[name]) for name in action.key_names))
+
+
+def key_hash(action: Action) -> str:
+    """A short name of the touched item for the system table: 40 hexadecimal digits. Never changes between versions."""
+    joined = json.dumps(canonical_key(action), ensure_ascii=True, separators=(",", ":"))
+    return hashlib.blake2b(joined.encode(), digest_size=20).hexdigest()
+
+
+def make_put(schema: TableSchema, item: Mapping[str, Any], names: StampNames, where: str) -> Put:
+    """A checked put. Stamps that boto3 read back with the item are taken off; ours is put on when it is sent.
+
+    Raises `InvalidItemError`, `InvalidKeyError`, `ForeignStampError` or `WriteTooLargeError`.
+    """
+    where = f"{where} put into {schema.table}"
+    wire = encode_item(item, where)
+    _take_stamps_off(wire, names, where)
+    for attribute in schema.key:
+        _check_key_attribute(attribute, wire, where, item)
+    for attribute in schema.index_keys:
+        _check_index_attribute(attribute, wire, where)
+    _check_key_size(schema, wire, where)
+    _check_item_size(wire, names, where)
+    return Put(schema.table, schema.key_names, wire)
+
+
+def make_delete(schema: TableSchema, key: Mapping[str, Any], where: str) -> Delete:
+    """A checked delete; `key` holds exactly the table's key attributes. Raises `InvalidKeyError`."""
+    where = f"{where} delete from {schema.table}"  # noqa: S608 - no SQL anywhere near
+    wire = encode_item(key, where)
+    for attribute in schema.key:
+        _check_key_attribute(attribute, wire, where, key)
+    if surplus := sorted(set(wire) - set(schema.key_names)):
+        raise InvalidKeyError(
+            f"{where}: Key holds {surplus[0]!r}, which is not part of the table's key ({_key_text(schema)}).",
+            operation=where,
+            table=schema.table,
+            key=key,
+        )
+    _check_key_size(schema, wire, where)
+    return Delete(schema.table, schema.key_names, wire)
+
+
+def _take_stamps_off(wire: WireItem, names: StampNames, where: str) -> None:
+    for name in (names.full, names.update):
+        found = wire.pop(name, None)
+        if found is not None and not is_stamp(found.get("S")):
+            raise ForeignStampError(
+                f"{where}: attribute {name!r} is reserved for the order of writes and holds something else "
+                f"(type {next(iter(found))}). Rename your attribute, or choose other names for the whole "
+                "installation with `reliable-write init --stamp-attribute NAME`.",
+                operation=where,
+            )
+
+
+def _check_key_attribute(attribute: KeyAttribute, wire: WireItem, where: str, given: Mapping[str, Any]) -> None:
+    value = wire.get(attribute.name)
+    if value is None:
+        raise InvalidKeyError(
+            f"{where}: key attribute {attribute.name!r} is missing; the table wants {_TYPE_NAMES[attribute.type]}.",
+            operation=where,
+            key=given,
+        )
+    _check_key_value(attribute, value, where, "key attribute")
+
+
+def _check_index_attribute(attribute: KeyAttribute, wire: WireItem, where: str) -> None:
+    """An index key may be absent (the item is then not in the index), but never of another type or empty."""
+    value = wire.get(attribute.name)
+    if value is not None:
+        _check_key_value(attribute, value, where, "index key attribute")
+
+
+def _check_key_value(attribute: KeyAttribute, value: dict[str, Any], where: str, role: str) -> None:
+    ((kind, content),) = value.items()
+    if kind != attribute.type:
+        raise InvalidKeyError(
+            f"{where}: {role} {attribute.name!r} is of type {kind}; the table wants {_TYPE_NAMES[attribute.type]}.",
+            operation=where,
+        )
+    if kind != "N" and len(content) == 0:
+        raise InvalidKeyError(f"{where}: {role} {attribute.name!r} is empty; keys are not.", operation=where)
+
+
+def _check_key_size(schema: TableSchema, wire: WireItem, where: str) -> None:
+    bounds = zip(schema.key, (limits.HASH_KEY_BYTES_MAX, limits.RANGE_KEY_BYTES_MAX), strict=False)
+    for attribute, bytes_max in bounds:
+        size = value_bytes(wire[attribute.name])
+        if size > bytes_max:
+            raise WriteTooLargeError(
+                f"{where}: key attribute {attribute.name!r} has {size} bytes; DynamoDB takes {bytes_max}.",
+                operation=where,
+                table=schema.table,
+            )
+
+
+def _check_item_size(wire: WireItem, names: StampNames, where: str) -> None:
+    size = item_bytes(wire) + len(names.full.encode()) + _STAMP_BYTES
+    if size > limits.ITEM_BYTES_MAX:
+        raise WriteTooLargeError(
+            f"{where}: the item has {size} bytes with names and stamp; DynamoDB takes {limits.ITEM_BYTES_MAX}. "
+            "Put large parts into an object store and keep their names here.",
+            operation=where,
+        )
+
+
+def check_batch(items: object, where: str) -> list[Mapping[str, Any]]:
+    """A batch as a list; raises `InvalidItemError` for something that is not a collection of mappings."""
+    if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
+        raise InvalidItemError(f"{where}: a batch is a list of mappings, not {type(items).__name__}.", operation=where)
+    return list(items)
+
+
+def _key_text(schema: TableSchema) -> str:
+    return ", ".join(schema.key_names)

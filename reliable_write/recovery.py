@@ -1,0 +1,175 @@
+"""Finishing what a writer left behind: one function, `resume`, for monitors, operators and demos alike.
+
+Recovery and normal work meet in the claim: a conditional update that admits one runner per epoch. It saves work and
+keeps attempts counted; safety does not lean on it, because every write it leads to may be repeated.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+from dataclasses import dataclass
+from functools import partial
+
+from reliable_write.clock import Deadline, Stamp, TimeSource
+from reliable_write.dynamodb import CallFailed
+from reliable_write.entry import Entry, State, UnreadableEntry, read_entry
+from reliable_write.errors import EntryNotFoundError, TooLateError
+from reliable_write.events import Event, Events
+from reliable_write.journal import Journal
+from reliable_write.operations import Operation, located_actions
+from reliable_write.policy import Fate, Trouble, backoff_seconds, decide
+from reliable_write.propagation import Propagation, Result
+from reliable_write.values import WireItem
+from reliable_write.workers import Workers
+
+
+class Resumed(enum.StrEnum):
+    """How an attempt to finish an entry ended."""
+
+    FINISHED = "finished"
+    STILL_PENDING = "still pending"
+    QUARANTINED = "quarantined"
+    UNREADABLE = "unreadable"
+    """Of an unknown format, or damaged: left exactly as it was."""
+    TOO_LATE = "too late"
+    """Somebody else moved it, or finished it, first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeReport:
+    """What an attempt did."""
+
+    write_id: str
+    resumed: Resumed
+    results: tuple[Result, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An item in the journal that is no entry this version can read. It is never changed."""
+
+    partition: str
+    sort_key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the journal holds at one look."""
+
+    entries: tuple[Entry, ...]
+    """Oldest first."""
+    unreadable: tuple[Unreadable, ...]
+
+
+class Recovery:
+    """Looks through the journal and finishes entries."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        propagation: Propagation,
+        workers: Workers,
+        time: TimeSource,
+        events: Events,
+        owner: str,
+        attempt_seconds: float,
+    ) -> None:
+        self._journal = journal
+        self._propagation = propagation
+        self._workers = workers
+        self._time = time
+        self._events = events
+        self._owner = owner
+        self._attempt_seconds = attempt_seconds
+
+    def look(self) -> Standing:
+        """All entries of all shards, by strongly consistent reads. Raises `CallFailed` where a shard cannot be read."""
+        shards = range(self._journal.shards)
+        pages = self._workers.run_all([partial(self._read_shard, shard) for shard in shards])
+        entries: list[Entry] = []
+        unreadable: list[Unreadable] = []
+        for item in itertools.chain.from_iterable(pages):
+            try:
+                entries.append(read_entry(item))
+            except UnreadableEntry as error:
+                unreadable.append(Unreadable(item["pk"]["S"], item["sk"]["S"], error.reason))
+        return Standing(tuple(sorted(entries, key=lambda entry: entry.stamp)), tuple(unreadable))
+
+    def resume_all(self, *, older_than_seconds: float = 0.0) -> list[ResumeReport]:
+        """One attempt at every pending entry that was committed at least so long ago, oldest first.
+
+        Zero is safe at any time (operations may be repeated) but takes entries out of the hands of live writers.
+        """
+        newest = int((self._time.wall_seconds() - older_than_seconds) * 1000)
+        return [
+            self.resume(entry.write_id)
+            for entry in self.look().entries
+            if entry.state == State.PENDING and entry.committed_at_milliseconds <= newest
+        ]
+
+    def resume(self, write_id: str) -> ResumeReport:
+        """One attempt to finish the entry with this write id.
+
+        Raises `EntryNotFoundError` where there is none. A quarantined entry is left alone: an operator retries it.
+        """
+        # Counted from before the first request, so that a runner frozen in between cannot act on an old sight.
+        deadline = self._deadline()
+        try:
+            entry = self._journal.find(write_id, deadline)
+            if entry.state != State.PENDING:
+                return ResumeReport(write_id, Resumed.QUARANTINED, reason=entry.last_error or "")
+            operations = self._journal.operations(entry, deadline)
+            claimed = self._journal.claim(entry, self._owner, deadline)
+        except UnreadableEntry as error:
+            self._events.error(Event.ENTRY_UNREADABLE, write_id=write_id, reason=error.reason)
+            return ResumeReport(write_id, Resumed.UNREADABLE, reason=error.reason)
+        except TooLateError:
+            return ResumeReport(write_id, Resumed.TOO_LATE)
+        except CallFailed as failure:
+            return ResumeReport(write_id, Resumed.STILL_PENDING, reason=str(failure))
+        return self._attempt(claimed, operations, deadline)
+
+    def _attempt(self, entry: Entry, operations: tuple[Operation, ...], deadline: Deadline) -> ResumeReport:
+        results = self._propagation.apply(entry.stamp, located_actions(operations), deadline, late=True)
+        troubles = [result.trouble for result in results if result.trouble is not None]
+        age_seconds = self._time.wall_seconds() - entry.committed_at_milliseconds / 1000
+        fate = decide(troubles, attempts=entry.attempts, age_seconds=age_seconds)
+        try:
+            resumed = self._settle(entry, fate, troubles)
+        except TooLateError:
+            resumed = Resumed.TOO_LATE
+        except CallFailed as failure:
+            # Not noted, so it is due again after the lease; nothing is lost by that.
+            return ResumeReport(entry.write_id, Resumed.STILL_PENDING, tuple(results), str(failure))
+        return ResumeReport(entry.write_id, resumed, tuple(results), troubles[0].reason if troubles else "")
+
+    def _settle(self, entry: Entry, fate: Fate, troubles: list[Trouble]) -> Resumed:
+        """Write down what became of the attempt. Only now may the entry go: effect, then proof, then removal."""
+        deadline = self._deadline()
+        if fate is Fate.FINISHED:
+            self._journal.finish([(entry.shard, Stamp(entry.stamp))], deadline)
+            self._events.info(Event.ENTRY_RECOVERED, write_id=entry.write_id, attempts=entry.attempts)
+            return Resumed.FINISHED
+        reason = troubles[0].reason
+        if fate is Fate.QUARANTINE:
+            self._journal.quarantine(entry, reason, deadline)
+            self._events.error(Event.ENTRY_QUARANTINED, write_id=entry.write_id, reason=reason)
+            return Resumed.QUARANTINED
+        pause = backoff_seconds(entry.attempts, self._time)
+        next_at = int((self._time.wall_seconds() + pause) * 1000)
+        self._journal.postpone(entry, reason, next_at, deadline)
+        self._events.warning(Event.ENTRY_STILL_PENDING, write_id=entry.write_id, reason=reason, attempts=entry.attempts)
+        return Resumed.STILL_PENDING
+
+    def _read_shard(self, shard: int) -> list[WireItem]:
+        return list(self._journal.partition(shard, self._deadline()))
+
+    def _deadline(self) -> Deadline:
+        return Deadline.after(self._attempt_seconds, self._time)
+
+
+__all__ = ["EntryNotFoundError", "Recovery", "ResumeReport", "Resumed", "Standing", "Unreadable"]

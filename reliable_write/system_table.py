@@ -1,0 +1,230 @@
+"""The system table: its one shape, how it is made, and the record all processes must agree on.
+
+On-demand, with point-in-time recovery and deletion protection where the engine has them. TTL is on an attribute that
+only heartbeats and audit records carry: entries, chunks, tombstones and receipts must never expire by themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from reliable_write import limits
+from reliable_write.clock import Deadline, TimeSource
+from reliable_write.dynamodb import CallFailed, Condition, ConditionRefused, Store
+from reliable_write.errors import ConfigurationError
+from reliable_write.operations import StampNames
+from reliable_write.policy import FailureKind
+from reliable_write.values import WireItem
+
+Order = Literal["strict", "clock"]
+
+CONFIG_KEY: Final[WireItem] = {"pk": {"S": "CONFIG"}, "sk": {"S": "CONFIG"}}
+TTL_ATTRIBUTE: Final = "expires_at"
+_CONFIG_FORMAT: Final = 1
+
+SHAPE: Final[dict[str, Any]] = {
+    "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+    "AttributeDefinitions": [
+        {"AttributeName": "pk", "AttributeType": "S"},
+        {"AttributeName": "sk", "AttributeType": "S"},
+    ],
+    "BillingMode": "PAY_PER_REQUEST",
+}
+"""Never an LSI: it would cap a partition at 10 GB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What all writers and monitors of a system table agree on; kept in its config record."""
+
+    shards: int = limits.SHARDS
+    order: Order = "strict"
+    """`strict`: every commit looks at the stamps that are there, so real-time order never leans on clocks.
+    `clock`: one round trip less; the last writer by synchronised clocks wins."""
+    names: StampNames = field(default_factory=StampNames)
+
+
+def write_installation(store: Store, table: str, installation: Installation, deadline: Deadline) -> Installation:
+    """Store the config record unless there is one; what holds is returned."""
+    item: WireItem = {
+        **CONFIG_KEY,
+        "format": {"N": str(_CONFIG_FORMAT)},
+        "shards": {"N": str(installation.shards)},
+        "order": {"S": installation.order},
+        "stamp_attribute": {"S": installation.names.full},
+        "update_stamp_attribute": {"S": installation.names.update},
+    }
+    try:
+        store.put(table, item, Condition("attribute_not_exists(sk)"), deadline, CONFIG_KEY)
+    except ConditionRefused as refused:
+        return _parse(table, refused.found or {})
+    return installation
+
+
+def read_installation(store: Store, table: str, deadline: Deadline) -> Installation:
+    """The config record. Raises `ConfigurationError` with the command to run where it or the table is missing."""
+    try:
+        item = store.get(table, CONFIG_KEY, deadline)
+    except CallFailed as failure:
+        raise ConfigurationError(_unreachable(table, failure), retryable=failure.kind.retryable) from failure
+    if item is None:
+        raise ConfigurationError(f"Table {table!r} is not a system table yet: it has no config record. {_init(table)}")
+    return _parse(table, item)
+
+
+def _parse(table: str, item: WireItem) -> Installation:
+    try:
+        if int(item["format"]["N"]) != _CONFIG_FORMAT:
+            raise ConfigurationError(
+                f"The config record of {table!r} is of format {item['format']['N']}, which this version does not know. "
+                "Upgrade reliable-write here."
+            )
+        order: Order = "clock" if item["order"]["S"] == "clock" else "strict"
+        names = StampNames(item["stamp_attribute"]["S"], item["update_stamp_attribute"]["S"])
+        return Installation(int(item["shards"]["N"]), order, names)
+    except (KeyError, ValueError) as error:
+        raise ConfigurationError(f"The config record of {table!r} is damaged ({error}).") from error
+
+
+def _unreachable(table: str, failure: CallFailed) -> str:
+    if failure.kind is FailureKind.TABLE_MISSING:
+        return f"The system table {table!r} does not exist. {_init(table)}"
+    return f"The system table {table!r} cannot be read: {failure}. Nothing was written."
+
+
+def _init(table: str) -> str:
+    return f"Run: reliable-write init --system-table {table}"
+
+
+# --- making and checking it, for `reliable-write init` ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One property of the system table, read back after it was set."""
+
+    name: str
+    ok: bool
+    told: str
+    required: bool = True
+    """Without a required one the table must not be used; others only make it safer."""
+
+
+def create_system_table(client: Any, store: Store, table: str, wanted: Installation, time: TimeSource) -> list[Finding]:
+    """Create what is missing, change nothing that is there, and report what holds. May be run again at any time.
+
+    `client` is a low-level boto3 client: these calls are made once in a table's life and are not part of the protocol.
+    """
+    _create(client, table)
+    _switch_on(lambda: _enable_recovery(client, table))
+    _switch_on(lambda: _enable_ttl(client, table))
+    _switch_on(lambda: _enable_protection(client, table))
+    held = write_installation(store, table, wanted, Deadline.after(limits.ATTEMPT_DEADLINE_SECONDS, time))
+    return [*check_system_table(client, table), _compare(wanted, held)]
+
+
+def check_system_table(client: Any, table: str) -> list[Finding]:
+    """What holds, read back from the engine."""
+    description = client.describe_table(TableName=table)["Table"]
+    return [
+        _check_shape(description),
+        _check_mode(description),
+        _check_recovery(client, table),
+        _check_protection(description),
+        _check_ttl(client, table),
+    ]
+
+
+def _create(client: Any, table: str) -> None:
+    with contextlib.suppress(client.exceptions.ResourceInUseException):
+        client.create_table(TableName=table, **SHAPE)
+    client.get_waiter("table_exists").wait(TableName=table, WaiterConfig={"Delay": 1, "MaxAttempts": 120})
+
+
+def _switch_on(enable: Callable[[], object]) -> None:
+    """Try; whether it worked is read back, because engines answer such calls with success and forget them."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - init alone needs it
+
+    try:
+        enable()
+    except (ClientError, BotoCoreError):
+        return
+
+
+def _enable_recovery(client: Any, table: str) -> None:
+    client.update_continuous_backups(
+        TableName=table, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True}
+    )
+
+
+def _enable_ttl(client: Any, table: str) -> None:
+    client.update_time_to_live(
+        TableName=table, TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL_ATTRIBUTE}
+    )
+
+
+def _enable_protection(client: Any, table: str) -> None:
+    if not client.describe_table(TableName=table)["Table"].get("DeletionProtectionEnabled"):
+        client.update_table(TableName=table, DeletionProtectionEnabled=True)
+
+
+def _check_shape(description: dict[str, Any]) -> Finding:
+    shape_ok = description["KeySchema"] == SHAPE["KeySchema"] and not description.get("LocalSecondaryIndexes")
+    told = "pk (S), sk (S), no local index" if shape_ok else "another key or a local index: choose another table name"
+    return Finding("key schema", shape_ok, told)
+
+
+def _check_mode(description: dict[str, Any]) -> Finding:
+    mode = description.get("BillingModeSummary", {}).get("BillingMode", "PROVISIONED")
+    on_demand = mode == "PAY_PER_REQUEST"
+    return Finding("on-demand", on_demand, "yes" if on_demand else f"billing mode is {mode}", required=False)
+
+
+def _check_recovery(client: Any, table: str) -> Finding:
+    def read() -> bool:
+        answer = client.describe_continuous_backups(TableName=table)["ContinuousBackupsDescription"]
+        status = answer.get("PointInTimeRecoveryDescription", {}).get("PointInTimeRecoveryStatus")
+        return bool(status == "ENABLED")
+
+    return _asked("point-in-time recovery", read)
+
+
+def _check_protection(description: dict[str, Any]) -> Finding:
+    protected = bool(description.get("DeletionProtectionEnabled"))
+    return Finding("deletion protection", protected, "on" if protected else "not on here", required=False)
+
+
+def _check_ttl(client: Any, table: str) -> Finding:
+    def read() -> bool:
+        answer = client.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
+        return bool(answer.get("AttributeName") == TTL_ATTRIBUTE)
+
+    return _asked(f"TTL on {TTL_ATTRIBUTE}", read)
+
+
+def _asked(name: str, read: Callable[[], bool]) -> Finding:
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - init alone needs it
+
+    try:
+        holds = read()
+    except (ClientError, BotoCoreError) as error:
+        return Finding(name, ok=False, told=f"the engine does not tell ({type(error).__name__})", required=False)
+    return Finding(name, holds, "on" if holds else "not on here", required=False)
+
+
+def _compare(wanted: Installation, held: Installation) -> Finding:
+    if wanted == held:
+        return Finding(
+            "config record",
+            ok=True,
+            told=f"{held.shards} shards, order {held.order}, stamp {held.names.full}",
+        )
+    return Finding(
+        "config record",
+        ok=False,
+        told=f"kept as it was: {held.shards} shards, order {held.order}, stamps {held.names.full}/{held.names.update}",
+        required=False,
+    )

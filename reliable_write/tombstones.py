@@ -1,0 +1,51 @@
+"""Tombstones: one per key that a scope deleted, so that an older put arriving late is known to be late.
+
+A tombstone is put before the item is deleted, under the condition that it is absent or older. It is a plain record
+without TTL: removing one while an older entry is still alive would bring a deleted item back (ScyllaDB shipped that).
+"""
+
+from __future__ import annotations
+
+from reliable_write.clock import Deadline, Stamp
+from reliable_write.dynamodb import Condition, ConditionRefused, Store
+from reliable_write.operations import Action, Delete, key_hash
+from reliable_write.policy import stamp_of
+from reliable_write.values import WireItem
+
+
+def tombstone_key(action: Action) -> WireItem:
+    """Where the tombstone of the touched item lives."""
+    return {"pk": {"S": f"T#{key_hash(action)}"}, "sk": {"S": "T"}}
+
+
+def tombstone_stamp(item: WireItem) -> Stamp | None:
+    """The stamp of a tombstone as stored."""
+    return stamp_of(item, "stamp")
+
+
+class Tombstones:
+    """The tombstones of one system table."""
+
+    def __init__(self, store: Store, table: str) -> None:
+        self._store = store
+        self.table = table
+
+    def mark(self, delete: Delete, stamp: Stamp, deadline: Deadline) -> None:
+        """Leave a tombstone with this stamp, unless one as new or newer is there."""
+        key = tombstone_key(delete)
+        item: WireItem = {
+            **key,
+            "stamp": {"S": stamp},
+            "table": {"S": delete.table},
+            "key": {"M": delete.key},
+        }
+        older = Condition("attribute_not_exists(#s) OR #s < :mine", {"#s": "stamp"}, {":mine": {"S": stamp}})
+        try:
+            self._store.put(self.table, item, older, deadline, key)
+        except ConditionRefused:
+            return
+
+    def stamp(self, action: Action, deadline: Deadline) -> Stamp | None:
+        """The stamp of the tombstone on the touched item, read strongly; None if there is none."""
+        item = self._store.get(self.table, tombstone_key(action), deadline)
+        return None if item is None else tombstone_stamp(item)

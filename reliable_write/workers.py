@@ -1,0 +1,60 @@
+"""The concurrency seam: what runs in parallel goes through here, so that a simulation can schedule it instead.
+
+Nothing else in the library starts a thread, except the one that deletes finished entries (`journal.FinishedEntries`),
+which is started through `Workers.background`.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Workers(Protocol):
+    """Runs tasks that share nothing but the store."""
+
+    def run_all(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
+        """Run all tasks, at most so many at once, and return their results in the order given.
+
+        Every task is run to its end even when another one raises; then the first error, in that order, is raised.
+        """
+        ...
+
+    def background(self, name: str, loop: Callable[[], None]) -> None:
+        """Run `loop` beside the caller until it returns; it must never keep the process alive."""
+        ...
+
+    def close(self) -> None:
+        """Wait for what runs, then refuse more."""
+        ...
+
+
+class ThreadWorkers:
+    """Real threads, started when first needed."""
+
+    def __init__(self, threads_max: int) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=threads_max, thread_name_prefix="reliable-write")
+
+    def run_all(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
+        """See `Workers.run_all`. The caller's context variables are visible to the tasks."""
+        if len(tasks) == 1:
+            return [tasks[0]()]
+        futures = [self._pool.submit(contextvars.copy_context().run, task) for task in tasks]
+        errors = [future.exception() for future in futures]
+        for error in errors:
+            if error is not None:
+                raise error
+        return [future.result() for future in futures]
+
+    def background(self, name: str, loop: Callable[[], None]) -> None:
+        """See `Workers.background`: a daemon thread."""
+        threading.Thread(target=loop, name=name, daemon=True).start()
+
+    def close(self) -> None:
+        """See `Workers.close`."""
+        self._pool.shutdown(wait=True)

@@ -1,0 +1,196 @@
+"""The writer: one per process and installation, shared by all its threads; makes scopes."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from types import TracebackType
+from typing import Any, Self
+
+import boto3
+
+from reliable_write.clock import SystemTime, TimeSource
+from reliable_write.dynamodb import BotoCalls, Store, open_client
+from reliable_write.embedded import EmbeddedEngine
+from reliable_write.engine import Engine, assemble
+from reliable_write.errors import ConfigurationError
+from reliable_write.events import Events
+from reliable_write.recovery import Recovery
+from reliable_write.scope import ReliableWriteScope
+from reliable_write.settings import Settings
+from reliable_write.system_table import Installation, create_system_table
+from reliable_write.workers import ThreadWorkers, Workers
+
+
+class ReliableWriter:
+    """Commits scopes to one system table and its destinations. Safe for threads.
+
+        writer = ReliableWriter()                      # settings from RELIABLE_WRITE_*, AWS things from botocore's
+        chain writer = ReliableWriter(session=session)       # credentials and Region from this boto3 session
+        writer = ReliableWriter(client=client)         # this very client, or resource: its timeouts, its endpoint
+
+    Making one sends nothing; the first use reads the installation's config record and raises `ConfigurationError`, with
+    the command to run, where there is none. Survives `fork()` unless it was given a client, whose connections two
+    processes cannot share: then it refuses in the child, by name.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        client: Any = None,
+        session: boto3.session.Session | None = None,
+        time: TimeSource | None = None,
+        workers: Workers | None = None,
+        logger: Any = None,
+    ) -> None:
+        if client is not None and session is not None:
+            raise ConfigurationError("Give a client or a session, not both.")
+        self.settings = settings if settings is not None else Settings.from_environment()
+        self._given_client = _client_of(client)
+        self._session = session
+        self._time = time if time is not None else SystemTime()
+        self._workers = workers
+        self._events = Events(logger)
+        self._embedded: EmbeddedEngine | None = None
+        self._closed = False
+        self._process = _Process()
+
+    @classmethod
+    def local(cls, settings: Settings | None = None, *, logger: Any = None) -> ReliableWriter:
+        """A writer on an embedded engine of its own, loopback only, gone with `close()`: for trying out and for tests.
+
+        The system table is made; make your own tables with `writer.client.create_table(...)`. Needs the extra `local`.
+        """
+        embedded = EmbeddedEngine.start()
+        try:
+            settings = settings if settings is not None else Settings.from_environment()
+            writer = cls(
+                settings.model_copy(update=_at(embedded.endpoint_url)),
+                session=_local_session(),
+                logger=logger,
+            )
+            writer._embedded = embedded
+            writer.init()
+        except BaseException:
+            embedded.stop()
+            raise
+        return writer
+
+    def begin(self, *, independent: bool = False) -> ReliableWriteScope:
+        """A scope that commits when its block ends without an exception.
+
+        with writer.begin() as scope:
+            scope.put_item("employees", Item=employee)
+        """
+        return ReliableWriteScope(self, independent=independent, commit_on_exit=True)
+
+    @property
+    def client(self) -> Any:
+        """The boto3 client in use; for reading, or for making tables in a trial."""
+        return self._calls().client
+
+    @property
+    def recovery(self) -> Recovery:
+        """Finishing what a crashed writer left behind."""
+        return self.engine().recovery
+
+    def init(self, installation: Installation | None = None) -> None:
+        """Make the system table where it is missing. `reliable-write init` does the same and shows what holds."""
+        client = self.client
+        wanted = installation if installation is not None else Installation()
+        create_system_table(client, Store(self._calls(), self._time), self.settings.system_table, wanted, self._time)
+
+    def engine(self) -> Engine:
+        """The parts that do the work, made at first use and once more in a forked child."""
+        process = self._here()
+        with process.lock:
+            if process.engine is None:
+                process.engine = self._assemble(process)
+            return process.engine
+
+    def close(self) -> None:
+        """Delete finished entries that still wait, end the threads, stop an embedded engine. May be called twice."""
+        process = self._process
+        self._closed = True
+        if process.finalizer is not None and process.pid == os.getpid():
+            process.finalizer()
+        if self._embedded is not None and process.pid == os.getpid():
+            self._embedded.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- one set of parts per process ---------------------------------------------------------------------------
+
+    def _here(self) -> _Process:
+        if self._closed:
+            raise ConfigurationError("This writer is closed. Make a new one.")
+        if self._process.pid != os.getpid():
+            if self._given_client is not None or self._workers is not None:
+                raise ConfigurationError(
+                    f"This writer was made in process {self._process.pid} with a client of its own, whose connections "
+                    f"process {os.getpid()} must not share. Make the writer after the fork (gunicorn: in post_fork)."
+                )
+            # No lock: one taken over the fork may be held for ever. Two threads that come first at once would
+            # make the parts twice, which costs connections and nothing else.
+            self._process = _Process()
+        return self._process
+
+    def _calls(self) -> BotoCalls:
+        process = self._here()
+        with process.lock:
+            return self._open(process)
+
+    def _open(self, process: _Process) -> BotoCalls:
+        if process.calls is None:
+            client = self._given_client
+            if client is None:
+                client = open_client(self.settings, self._session)
+            process.calls = BotoCalls(client)
+        return process.calls
+
+    def _assemble(self, process: _Process) -> Engine:
+        workers = self._workers
+        if workers is None:
+            workers = ThreadWorkers(self.settings.propagation_threads)
+        engine = assemble(self._open(process), self.settings, self._time, workers, self._events)
+        # Also at interpreter exit: finished entries that still wait are deleted then.
+        process.finalizer = weakref.finalize(self, engine.close)
+        return engine
+
+
+class _Process:
+    """What must not be carried over a fork."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.Lock()
+        self.calls: BotoCalls | None = None
+        self.engine: Engine | None = None
+        self.finalizer: weakref.finalize[[], ReliableWriter] | None = None
+
+
+def _client_of(given: Any) -> Any:
+    """A client as it is; the client of a resource."""
+    inner = getattr(getattr(given, "meta", None), "client", None)
+    return inner if inner is not None else given
+
+
+def _local_session() -> boto3.session.Session:
+    """Credentials an embedded engine takes and AWS never would."""
+    return boto3.session.Session(
+        aws_access_key_id="local",
+        aws_secret_access_key="local",  # noqa: S106 - not a secret
+        region_name="us-east-1",
+    )
+
+
+def _at(endpoint_url: str) -> dict[str, str]:
+    return {"endpoint_url": endpoint_url, "region": "us-east-1"}
