@@ -1,8 +1,8 @@
 """The engines the tests run on: real ones in processes of their own on loopback, and moto in this process.
 
-Each engine says what it lacks of DynamoDB and why, found by `tests/conformance/`, which runs on all of them: a test
-that needs what is lacking is skipped with these words, so a table of what every engine cannot do stands here and is
-kept true. Binaries are fetched by `make engines`; nothing is downloaded from here.
+Each engine says what it lacks of DynamoDB and why, found by `tests/conformance/`, which runs on all of them:
+a test that needs what is lacking checks what the engine does instead, or is skipped with these words.
+Binaries are fetched by `make engines`; nothing is downloaded from here.
 
     with Dynoxide() as engine:
         client = engine.client()
@@ -39,29 +39,29 @@ class Capability(enum.Enum):
 
     TRANSACTIONS = "TransactWriteItems applies all or nothing and gives its reasons in the caller's order"
     REQUEST_TOKENS = "a repeated ClientRequestToken is applied once, and refused with another body"
-    OLD_ITEM_ON_FAILED_CONDITION = (
-        "ReturnValuesOnConditionCheckFailure=ALL_OLD shows the item that refused a write"
-    )
-    OLD_ITEM_IN_REASONS = "the same inside a cancelled transaction's reasons"
+    TRANSACTION_SIZE_LIMIT = "transactions over 4 MB are refused"
+    OLD_ITEM_ON_FAILED_CONDITION = "ReturnValuesOnConditionCheckFailure=ALL_OLD shows the item a write met"
     CONSUMED_CAPACITY = "ReturnConsumedCapacity tells what a single request was billed"
-    BATCH_GET_CAPACITY = "the same for BatchGetItem"
+    BATCH_GET_CAPACITY = "the same for BatchGetItem, where absent items are billed too"
+    BATCH_LIMITS = "a batch of more than 100 keys or 25 writes, or of none, is refused"
+    BATCH_LIMITS_ACROSS_TABLES = "the keys of all tables in a batch are counted together"
     BATCH_DUPLICATES_REFUSED = "a batch that names one key twice is refused"
-    ITEM_SIZE_LIMIT = "items over 400 KB, names included, are refused"
-    KEY_SIZE_LIMIT = "sort keys over 1,024 bytes are refused"
-    NUMBER_LIMITS = "numbers over 38 digits are refused, and 38 are kept exactly"
-    NUMBER_KEYS_CANONICAL = "1, 1.0 and 1e0 are one key"
+    NUMBER_DUPLICATES_REFUSED = "the same where a number key is spelled in two ways"
+    NUMBER_KEYS_CANONICAL = "1, 1.0 and 1e0 are one key, stored as 1"
+    NUMBER_LIMITS = "numbers of more than 38 digits or out of range are refused"
+    ITEM_SIZE_LIMIT = "an item of exactly 400 KB is stored and one byte more is refused"
     NESTING_LIMIT = "values nested deeper than 32 levels are refused"
-    EMPTY_VALUES = (
-        "empty strings and binaries are kept outside of keys and refused in them; empty sets are refused"
-    )
-    INDEX_KEY_TYPES = "an item whose attribute does not fit an index's key is refused"
-    STRICT_KEYS = "keys with missing, additional or wrongly typed attributes are refused"
+    SET_CHECKS = "empty sets, sets with a member twice and empty binary keys are refused"
+    KEY_CHECKS = "keys with attributes of the wrong type are refused"
+    INDEX_KEY_CHECKS = "an item whose attribute does not fit the key of an index is refused"
+    UNUSED_VALUES_REFUSED = "an expression value that no expression uses is refused"
+    PATHS_UPDATED_ONCE = "an expression that updates one path twice is refused"
+    MIXED_COMPARISONS = "comparing an attribute with a value of another type is false, and no error"
     TTL = "UpdateTimeToLive is kept and told by DescribeTimeToLive"
     POINT_IN_TIME_RECOVERY = "UpdateContinuousBackups is kept and told by DescribeContinuousBackups"
     DELETION_PROTECTION = "a protected table cannot be deleted"
-    DURABLE = "acknowledged writes survive SIGKILL of the engine"
     REGIONS = "each Region has tables of its own"
-    ATOMIC_UNDER_THREADS = "conditional writes to one key from many threads are decided one by one"
+    DURABLE = "acknowledged writes survive SIGKILL of the engine"
 
 
 class Engine(ABC):
@@ -91,7 +91,7 @@ class Engine(ABC):
 
     @abstractmethod
     def start(self) -> Self:
-        """Start it and wait until it answers; raises `ConfigurationError` with its last words if it does not."""
+        """Start it and wait until it answers, or raise `ConfigurationError` with its last words."""
 
     @abstractmethod
     def kill(self) -> None:
@@ -180,7 +180,12 @@ class MiniStack(ProcessEngine):
     name = "ministack"
     lacks = MappingProxyType(
         {
-            Capability.DURABLE: "it keeps everything in memory",
+            Capability.DURABLE: "everything is in memory and gone after a kill",
+            Capability.BATCH_GET_CAPACITY: "BatchGetItem tells no ConsumedCapacity",
+            Capability.BATCH_LIMITS_ACROSS_TABLES: "BatchGetItem counts its 100 keys for each table apart",
+            Capability.NUMBER_KEYS_CANONICAL: "a number key spelled in another way is another item",
+            Capability.NUMBER_DUPLICATES_REFUSED: "it takes 1 and 1.0 for two keys",
+            Capability.PATHS_UPDATED_ONCE: "one path may be set twice in one UpdateExpression",
         }
     )
     _command = staticmethod(ministack_command)
@@ -195,7 +200,13 @@ class Dynoxide(ProcessEngine):
     """dynoxide, a native binary from npm that keeps its tables in one SQLite file: the engine to kill."""
 
     name = "dynoxide"
-    lacks = MappingProxyType({})
+    lacks = MappingProxyType(
+        {
+            Capability.REGIONS: "all Regions share one set of tables",
+            Capability.POINT_IN_TIME_RECOVERY: "it does not know UpdateContinuousBackups",
+            Capability.NUMBER_DUPLICATES_REFUSED: "a batch may name 1 and 1.0, although they are one key",
+        }
+    )
 
     @classmethod
     def absent(cls) -> str | None:
@@ -218,10 +229,23 @@ class Dynoxide(ProcessEngine):
 
 
 class Dynalite(ProcessEngine):
-    """dynalite, from npm: no transactions and no item on a failed condition, as in ScyllaDB Alternator's past."""
+    """dynalite, from npm: the stand-in for engines without transactions."""
 
     name = "dynalite"
-    lacks = MappingProxyType({})
+    lacks = MappingProxyType(
+        {
+            Capability.TRANSACTIONS: "it does not know TransactWriteItems and TransactGetItems",
+            Capability.REQUEST_TOKENS: "it has no transactions",
+            Capability.TRANSACTION_SIZE_LIMIT: "it has no transactions",
+            Capability.OLD_ITEM_ON_FAILED_CONDITION: "it ignores ReturnValuesOnConditionCheckFailure",
+            Capability.NESTING_LIMIT: "lists may be nested deeper than 32 levels",
+            Capability.TTL: "it does not know UpdateTimeToLive, although DescribeTimeToLive answers",
+            Capability.POINT_IN_TIME_RECOVERY: "it does not know UpdateContinuousBackups",
+            Capability.DELETION_PROTECTION: "it ignores DeletionProtectionEnabled",
+            Capability.REGIONS: "all Regions share one set of tables",
+            Capability.DURABLE: "everything is in memory and gone after a kill",
+        }
+    )
 
     @classmethod
     def absent(cls) -> str | None:
@@ -244,13 +268,20 @@ class Dynalite(ProcessEngine):
 
 
 class DynamoDBLocal(ProcessEngine):
-    """DynamoDB Local, AWS's own, in memory; its jars by Maven, or your own in $RELIABLE_WRITE_DYNAMODB_LOCAL.
+    """DynamoDB Local, AWS's own, in memory: jars from Maven, or yours in $RELIABLE_WRITE_DYNAMODB_LOCAL.
 
     It has no option for the address it listens on; the few lines of Java beside this module see to it.
     """
 
     name = "dynamodb-local"
-    lacks = MappingProxyType({})
+    lacks = MappingProxyType(
+        {
+            Capability.BATCH_GET_CAPACITY: "absent items in a BatchGetItem are billed nothing",
+            Capability.NUMBER_DUPLICATES_REFUSED: "a batch may name 1 and 1.0, although they are one key",
+            Capability.POINT_IN_TIME_RECOVERY: "it does not know UpdateContinuousBackups",
+            Capability.DURABLE: "everything is in memory and gone after a kill",
+        }
+    )
 
     @classmethod
     def absent(cls) -> str | None:
@@ -272,7 +303,7 @@ class DynamoDBLocal(ProcessEngine):
         launcher = Path(__file__).with_name("LoopbackDynamoDBLocal.java")
         return Command(
             argv=(
-                # Fast start over peak speed, and a heap that leaves room for other engines on a small machine.
+                # Fast start over peak speed, and a heap that leaves room for other engines.
                 *(_program("java"), "-XX:TieredStopAtLevel=1", "-Xmx1g", "-Djava.awt.headless=true"),
                 *(f"-Djava.io.tmpdir={directory}", f"-Djava.library.path={jars}"),
                 *("-cp", f"{jars}{os.sep}*", str(launcher)),
@@ -284,12 +315,32 @@ class DynamoDBLocal(ProcessEngine):
 class Moto(Engine):
     """moto, in this process, over all clients made here: for plumbing, never for guarantees.
 
-    While it is started, moto also answers boto3 clients for AWS's own endpoints that others make in this process, and
-    sets invented credentials in the environment.
+    While it is started, moto also answers the boto3 clients that others make in this process for AWS's own
+    endpoints, and sets invented credentials in the environment.
     """
 
     name = "moto"
-    lacks = MappingProxyType({})
+    lacks = MappingProxyType(
+        {
+            Capability.REQUEST_TOKENS: "it ignores ClientRequestToken: a repeated request is applied again",
+            Capability.TRANSACTION_SIZE_LIMIT: "transactions may be of any size",
+            Capability.CONSUMED_CAPACITY: "every put is one unit and every get half of one, whatever their size",
+            Capability.BATCH_GET_CAPACITY: "the figures are invented",
+            Capability.BATCH_LIMITS: "a batch may have no keys, or 26 writes",
+            Capability.BATCH_DUPLICATES_REFUSED: "a batch may put and delete the same key",
+            Capability.NUMBER_DUPLICATES_REFUSED: "a batch may name 1 and 1.0",
+            Capability.NUMBER_KEYS_CANONICAL: "a number key is stored as it was spelled",
+            Capability.NUMBER_LIMITS: "numbers may have any length",
+            Capability.ITEM_SIZE_LIMIT: "it weighs the item's JSON, so items a little under 400 KB are refused",
+            Capability.NESTING_LIMIT: "values may be nested to any depth",
+            Capability.SET_CHECKS: "sets may be empty or have a member twice",
+            Capability.KEY_CHECKS: "key attributes may be of any type",
+            Capability.INDEX_KEY_CHECKS: "index keys may be of any type",
+            Capability.UNUSED_VALUES_REFUSED: "expression values may be unused",
+            Capability.MIXED_COMPARISONS: "a comparison across types ends in a TypeError of Python's",
+            Capability.DURABLE: "there is no process to kill; everything is in memory",
+        }
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -336,8 +387,12 @@ class Moto(Engine):
     def _new_client(self, settings: dict[str, Any]) -> Any:
         region_name = settings.get("region_name", "us-east-1")
         client = dynamodb_client(f"https://dynamodb.{region_name}.amazonaws.com", **settings)
-        client.meta.events.register_last("before-send.dynamodb", _refuse_to_leave_this_process)
+        client.meta.events.register_first("before-send.dynamodb", self._stay_in_this_process)
         return client
+
+    def _stay_in_this_process(self, **_: Any) -> None:
+        if self._mock is None:
+            raise ConfigurationError("moto is stopped and this client would go to AWS; call start() first")
 
 
 ENGINES: Mapping[str, type[Engine]] = MappingProxyType(
@@ -351,20 +406,13 @@ def absent(name: str) -> str | None:
 
 
 def engines_directory() -> Path:
-    """Return where `make engines` puts the binaries: $RELIABLE_WRITE_ENGINES, or `.engines` here or further up."""
+    """Return $RELIABLE_WRITE_ENGINES, or the nearest `.engines` from here upwards."""
     own = os.environ.get(ENGINES_VARIABLE)
     if own:
         return Path(own).absolute()
     here = Path.cwd()
     candidates = (directory / ".engines" for directory in (here, *here.parents))
     return next((candidate for candidate in candidates if candidate.is_dir()), here / ".engines")
-
-
-def _refuse_to_leave_this_process(**_: Any) -> None:
-    """Run only where moto has not answered already, which is when it is not started."""
-    raise ConfigurationError(
-        "moto is not started, and this client would go to AWS itself; call start() first"
-    )
 
 
 def _program(name: str) -> str:
