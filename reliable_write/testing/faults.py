@@ -1,0 +1,209 @@
+"""Fault plans on botocore's public events: what goes wrong, at which call, before it is sent or after it was applied.
+
+    plan = FaultPlan(client)
+    plan.at(3, when=After, fault=lose_answer)      # the third call is applied, its answer never arrives
+    plan.on("PutItem", fault=throttle)             # every PutItem is refused
+
+Calls are numbered from 1 in the order in which they reach the wire, over all threads of the client. A plan acts on one
+client and is taken off with `remove()` (or by leaving its `with` block).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
+from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
+
+When = Literal["before", "after"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request on its way."""
+
+    number: int
+    operation: str
+    """botocore's name, for instance `PutItem`."""
+    body: bytes
+    """The signed request's JSON."""
+
+
+Fault = Callable[[Call], Any]
+"""Raises, kills, waits, or returns an AWSResponse to answer with. Returning None lets the call go on."""
+
+
+class SimulatedCrash(BaseException):
+    """The process is dead from here on, as far as the plan's client can tell: no later call is sent either."""
+
+
+class FaultPlan:
+    """Faults on the calls of one boto3 DynamoDB client, and a record of every call it made."""
+
+    def __init__(self, client: Any) -> None:
+        self._events = client.meta.events
+        self._lock = threading.Lock()
+        self._rules: list[_Rule] = []
+        self._thread = threading.local()
+        self._dead = False
+        self.calls: list[Call] = []
+        """Every call that reached the wire, faulted ones included."""
+        self.injected = 0
+        """How many faults were injected: a test whose plan injected none has tested nothing."""
+        self._id = f"reliable-write-faults-{id(self)}"
+        self._events.register_last("before-send.dynamodb", self._before, unique_id=self._id)
+        self._events.register("response-received.dynamodb", self._after, unique_id=self._id + "-after")
+
+    def at(self, number: int, fault: Fault, when: When = "before") -> Self:
+        """Inject at the n-th call."""
+        return self._add(_Rule(fault, when, lambda call: call.number == number))
+
+    def on(
+        self,
+        operation: str,
+        fault: Fault,
+        when: When = "before",
+        *,
+        times: int | None = None,
+        having: bytes = b"",
+    ) -> Self:
+        """Inject at every call of this operation whose body holds `having`, at most so many times."""
+        return self._add(_Rule(fault, when, lambda call: call.operation == operation and having in call.body, times))
+
+    def remove(self) -> None:
+        """Take the plan off its client."""
+        self._events.unregister("before-send.dynamodb", unique_id=self._id)
+        self._events.unregister("response-received.dynamodb", unique_id=self._id + "-after")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.remove()
+
+    def count(self, operation: str) -> int:
+        """Calls of this operation that reached the wire."""
+        with self._lock:
+            return sum(call.operation == operation for call in self.calls)
+
+    def _add(self, rule: _Rule) -> Self:
+        self._rules.append(rule)
+        return self
+
+    def _before(self, request: Any, event_name: str, **_: Any) -> AWSResponse | None:
+        if self._dead:
+            raise SimulatedCrash
+        call = self._number(event_name.rpartition(".")[2], request.body)
+        self._thread.call = call
+        return self._inject(call, "before")
+
+    def _after(self, exception: Exception | None = None, **_: Any) -> None:
+        call = getattr(self._thread, "call", None)
+        if call is not None and exception is None:
+            self._inject(call, "after")
+
+    def _number(self, operation: str, body: Any) -> Call:
+        with self._lock:
+            call = Call(len(self.calls) + 1, operation, body if isinstance(body, bytes) else str(body).encode())
+            self.calls.append(call)
+            return call
+
+    def _inject(self, call: Call, when: When) -> AWSResponse | None:
+        for rule in self._rules:
+            with self._lock:
+                chosen = rule.takes(call, when)
+                self.injected += chosen
+            if chosen:
+                return self._run(rule.fault, call)
+        return None
+
+    def _run(self, fault: Fault, call: Call) -> AWSResponse | None:
+        try:
+            answer = fault(call)
+        except SimulatedCrash:
+            self._dead = True
+            raise
+        return answer if isinstance(answer, AWSResponse) else None
+
+
+@dataclass(slots=True)
+class _Rule:
+    fault: Fault
+    when: When
+    matches: Callable[[Call], bool]
+    times: int | None = None
+    _used: int = field(default=0)
+
+    def takes(self, call: Call, when: When) -> bool:
+        if when != self.when or not self.matches(call) or self._used == self.times:
+            return False
+        self._used += 1
+        return True
+
+
+# --- what can go wrong --------------------------------------------------------------------------------------------
+
+
+def crash(_call: Call) -> None:
+    """The process is gone; nothing of it runs any more (in this process: no call of this client is sent any more)."""
+    raise SimulatedCrash
+
+
+def kill(_call: Call) -> None:
+    """SIGKILL this process, for real."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def lose_answer(call: Call) -> None:
+    """As `after`: applied, and nobody is told. As `before`: never arrived, and nobody is told either."""
+    raise ReadTimeoutError(endpoint_url=f"{call.operation} (injected)")
+
+
+def refuse_connection(call: Call) -> None:
+    """The endpoint does not take connections: certainly not applied. Only as `before`."""
+    raise EndpointConnectionError(endpoint_url=f"{call.operation} (injected)")
+
+
+def answer(code: str, status: int = 400) -> Fault:
+    """Answer with this error in place of the engine. Only as `before`."""
+    body = f'{{"__type":"com.amazonaws.dynamodb.v20120810#{code}","message":"injected"}}'.encode()
+
+    def fault(_call: Call) -> AWSResponse:
+        return AWSResponse("http://injected", status, HTTPHeaders(), _Raw(body))
+
+    return fault
+
+
+throttle = answer("ThrottlingException")
+conflict = answer("TransactionConflictException")
+server_error = answer("InternalServerError", 500)
+deny = answer("AccessDeniedException")
+
+
+def wait_for(event: threading.Event, seconds_max: float = 30.0) -> Fault:
+    """Stall until the event is set."""
+
+    def fault(_call: Call) -> None:
+        event.wait(seconds_max)
+
+    return fault
+
+
+class _Raw:
+    """A response body as urllib3 hands it on."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def stream(self, **_: Any) -> Any:
+        """All of it in one piece."""
+        yield self._body
