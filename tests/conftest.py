@@ -33,7 +33,7 @@ class EnginePool:
     def get(self, name: str) -> Engine:
         """Return the running engine; skips the test, or fails it in CI, where the engine is absent."""
         if name not in self._running:
-            _require(name)
+            require_engine(name)
             self._running[name] = ENGINES[name]().start()
         return self._running[name]
 
@@ -42,7 +42,8 @@ class EnginePool:
             self._running.popitem()[1].stop()
 
 
-def _require(name: str) -> None:
+def require_engine(name: str) -> None:
+    """Skip the running test, or fail it in CI, if this engine cannot be started here."""
     reason = absent(name)
     if reason is None:
         return

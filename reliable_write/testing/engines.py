@@ -47,7 +47,8 @@ class Capability(enum.Enum):
     BATCH_LIMITS_ACROSS_TABLES = "the keys of all tables in a batch are counted together"
     BATCH_DUPLICATES_REFUSED = "a batch that names one key twice is refused"
     NUMBER_DUPLICATES_REFUSED = "the same where a number key is spelled in two ways"
-    NUMBER_KEYS_CANONICAL = "1, 1.0 and 1e0 are one key, stored as 1"
+    NUMBER_KEYS_CANONICAL = "1, 1.0 and 1e0 are one key"
+    NUMBERS_STORED_CANONICAL = "7.50 comes back as 7.5"
     NUMBER_LIMITS = "numbers of more than 38 digits or out of range are refused"
     ITEM_SIZE_LIMIT = "an item of exactly 400 KB is stored and one byte more is refused"
     NESTING_LIMIT = "values nested deeper than 32 levels are refused"
@@ -56,6 +57,7 @@ class Capability(enum.Enum):
     INDEX_KEY_CHECKS = "an item whose attribute does not fit the key of an index is refused"
     UNUSED_VALUES_REFUSED = "an expression value that no expression uses is refused"
     PATHS_UPDATED_ONCE = "an expression that updates one path twice is refused"
+    ATOMIC_UNDER_THREADS = "writes to one item from many threads are applied one after another"
     MIXED_COMPARISONS = "comparing an attribute with a value of another type is false, and no error"
     TTL = "UpdateTimeToLive is kept and told by DescribeTimeToLive"
     POINT_IN_TIME_RECOVERY = "UpdateContinuousBackups is kept and told by DescribeContinuousBackups"
@@ -329,7 +331,7 @@ class Moto(Engine):
             Capability.BATCH_LIMITS: "a batch may have no keys, or 26 writes",
             Capability.BATCH_DUPLICATES_REFUSED: "a batch may put and delete the same key",
             Capability.NUMBER_DUPLICATES_REFUSED: "a batch may name 1 and 1.0",
-            Capability.NUMBER_KEYS_CANONICAL: "a number key is stored as it was spelled",
+            Capability.NUMBERS_STORED_CANONICAL: "a number comes back as it was spelled",
             Capability.NUMBER_LIMITS: "numbers may have any length",
             Capability.ITEM_SIZE_LIMIT: "it weighs the item's JSON, so items a little under 400 KB are refused",
             Capability.NESTING_LIMIT: "values may be nested to any depth",
@@ -337,6 +339,7 @@ class Moto(Engine):
             Capability.KEY_CHECKS: "key attributes may be of any type",
             Capability.INDEX_KEY_CHECKS: "index keys may be of any type",
             Capability.UNUSED_VALUES_REFUSED: "expression values may be unused",
+            Capability.ATOMIC_UNDER_THREADS: "two threads may change one item at once, and one change is lost",
             Capability.MIXED_COMPARISONS: "a comparison across types ends in a TypeError of Python's",
             Capability.DURABLE: "there is no process to kill; everything is in memory",
         }

@@ -131,7 +131,7 @@ def test_a_number_key_is_one_key_in_every_spelling(dynamodb: Any, numbered_table
     assert answer["Item"] == {"n": {"N": "1"}, "by": {"S": spelling}}
 
 
-@needs(Capability.NUMBER_KEYS_CANONICAL)
+@needs(Capability.NUMBERS_STORED_CANONICAL)
 def test_a_number_key_is_stored_in_canonical_form(dynamodb: Any, numbered_table: str) -> None:
     dynamodb.put_item(TableName=numbered_table, Item={"n": {"N": "7.50"}})
     answer = dynamodb.get_item(TableName=numbered_table, Key={"n": {"N": "7.5"}}, ConsistentRead=True)

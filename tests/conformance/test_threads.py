@@ -12,6 +12,7 @@ from reliable_write.testing.engines import Capability
 
 THREADS = 16
 needs = pytest.mark.needs
+pytestmark = needs(Capability.ATOMIC_UNDER_THREADS)
 
 
 def all_at_once(call: Callable[[int], Any]) -> list[str]:
