@@ -1,0 +1,105 @@
+"""A small world on one engine: a system table, destination tables, and writers that talk to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from reliable_write import ReliableWriter, Settings
+from reliable_write.system_table import Installation
+from reliable_write.testing.engines import Engine
+
+REGION = "us-east-1"
+
+
+class World:
+    """Everything in it has names of its own, so tests share an engine without meeting."""
+
+    def __init__(
+        self, engine: Engine, unique_name: Callable[[str], str], installation: Installation | None = None
+    ) -> None:
+        self.engine = engine
+        self.client = engine.client()
+        self._unique_name = unique_name
+        self.system_table = unique_name("system")
+        self._writers: list[ReliableWriter] = []
+        maker = self.writer()
+        maker.init(installation)
+
+    def settings(self, **more: Any) -> Settings:
+        """Settings of a writer in this world; `environment` is the same for another process."""
+        return Settings(endpoint_url=self.engine.endpoint_url, region=REGION, system_table=self.system_table, **more)
+
+    def environment(self) -> dict[str, str]:
+        """What a child process needs in its environment for `ReliableWriter()` to find this world."""
+        return {
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_DEFAULT_REGION": REGION,
+            "RELIABLE_WRITE_REGION": REGION,
+            "RELIABLE_WRITE_ENDPOINT_URL": self.engine.endpoint_url,
+            "RELIABLE_WRITE_SYSTEM_TABLE": self.system_table,
+        }
+
+    def writer(self, *, time: Any = None, logger: Any = None, **settings: Any) -> ReliableWriter:
+        """A new writer with a client of its own, as another process would have; closed with the world."""
+        writer = ReliableWriter(
+            self.settings(**settings), client=self.engine.client(max_pool_connections=40), time=time, logger=logger
+        )
+        self._writers.append(writer)
+        return writer
+
+    def table(self, stem: str, hash_key: str = "id:S", range_key: str | None = None, **more: Any) -> str:
+        """A new table; keys are given as `name:type`."""
+        name = self._unique_name(stem)
+        keys = [key.split(":") for key in (hash_key, range_key) if key]
+        more.setdefault("BillingMode", "PAY_PER_REQUEST")
+        definitions = [{"AttributeName": key, "AttributeType": kind} for key, kind in keys]
+        self.client.create_table(
+            TableName=name,
+            KeySchema=[
+                {"AttributeName": key, "KeyType": role} for (key, _), role in zip(keys, ("HASH", "RANGE"), strict=False)
+            ],
+            AttributeDefinitions=[*definitions, *more.pop("AttributeDefinitions", [])],
+            **more,
+        )
+        self.client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+        return name
+
+    def items(self, table: str) -> list[dict[str, Any]]:
+        """All items of a table, strongly read, as the wire has them."""
+        pages = self.client.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
+        return [item for page in pages for item in page["Items"]]
+
+    def item(self, table: str, **key: Any) -> dict[str, Any] | None:
+        """One item, strongly read; the key in the wire's form."""
+        found: dict[str, Any] | None = self.client.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
+        return found
+
+    def records(self, prefix: str = "J#") -> list[dict[str, Any]]:
+        """Records of the system table of one kind: `J#` entries, `C#` chunks, `T#` tombstones."""
+        return [item for item in self.items(self.system_table) if item["pk"]["S"].startswith(prefix)]
+
+    def close(self) -> None:
+        while self._writers:
+            self._writers.pop().close()
+        self.client.close()
+
+
+@pytest.fixture
+def world(dynoxide: Engine, unique_name: Callable[[str], str]) -> Iterator[World]:
+    """A world on dynoxide: durable, quick, strict."""
+    yield from _opened(World(dynoxide, unique_name))
+
+
+@pytest.fixture
+def every_world(real_engine: Engine, unique_name: Callable[[str], str]) -> Iterator[World]:
+    """A world on each engine that runs in a process of its own, in turn."""
+    yield from _opened(World(real_engine, unique_name))
+
+
+def _opened(world: World) -> Iterator[World]:
+    yield world
+    world.close()
