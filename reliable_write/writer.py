@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -58,21 +59,24 @@ class ReliableWriter:
         self._process = _Process()
 
     @classmethod
-    def local(cls, settings: Settings | None = None, *, logger: Any = None) -> ReliableWriter:
+    def local(
+        cls, tables: Mapping[str, str] | None = None, *, settings: Settings | None = None, logger: Any = None
+    ) -> ReliableWriter:
         """A writer on an embedded engine of its own, loopback only, gone with `close()`: for trying out and for tests.
 
-        The system table is made; make your own tables with `writer.client.create_table(...)`. Needs the extra `local`.
+        The system table is made, and a table for each of `tables`, which maps its name to the name of its hash key (a
+        string). Other tables: `writer.client.create_table(...)`. Needs the extra `local`.
         """
         embedded = EmbeddedEngine.start()
         try:
             settings = settings if settings is not None else Settings.from_environment()
             writer = cls(
-                settings.model_copy(update=_at(embedded.endpoint_url)),
-                session=_local_session(),
-                logger=logger,
+                settings.model_copy(update=_at(embedded.endpoint_url)), session=_local_session(), logger=logger
             )
             writer._embedded = embedded
             writer.init()
+            for table, hash_key in (tables or {}).items():
+                writer.client.create_table(TableName=table, **_keyed_by(hash_key))
         except BaseException:
             embedded.stop()
             raise
@@ -190,6 +194,14 @@ def _local_session() -> boto3.session.Session:
         aws_secret_access_key="local",  # noqa: S106 - not a secret
         region_name="us-east-1",
     )
+
+
+def _keyed_by(hash_key: str) -> dict[str, Any]:
+    return {
+        "KeySchema": [{"AttributeName": hash_key, "KeyType": "HASH"}],
+        "AttributeDefinitions": [{"AttributeName": hash_key, "AttributeType": "S"}],
+        "BillingMode": "PAY_PER_REQUEST",
+    }
 
 
 def _at(endpoint_url: str) -> dict[str, str]:
