@@ -202,9 +202,7 @@ class LoopbackServer:
                     raise self._not_started("ended at once")
                 if answered:
                     return
-                pause.wait(
-                    LOOK_INTERVAL_SECONDS
-                )  # not time.sleep: tests freeze the clock, not the kernel's timers
+                pause.wait(LOOK_INTERVAL_SECONDS)  # a kernel timer: a frozen clock does not stop it
         finally:
             client.close()
         raise self._not_started("does not answer")
