@@ -6,7 +6,6 @@ import os
 import socket
 from dataclasses import dataclass
 
-from reliable_write import limits
 from reliable_write.clock import Deadline, HybridClock, TimeSource
 from reliable_write.commit import Committer
 from reliable_write.dynamodb import Calls, Schemas, Store
@@ -96,6 +95,3 @@ def assemble(calls: Calls, settings: Settings, time: TimeSource, workers: Worker
         recovery,
         os.getpid(),
     )
-
-
-assert limits.PROPAGATION_THREADS > 1, "a batch larger than the pool waits; it must not wait for itself"

@@ -74,9 +74,8 @@ class Journal:
 
     def _put_fresh(self, item: WireItem, deadline: Deadline) -> None:
         """Put if absent; already there under our stamp is our own earlier try, whose answer was lost."""
-        key = {"pk": item["pk"], "sk": item["sk"]}
         try:
-            self._store.put(self.table, item, _FRESH, deadline, key)
+            self._store.put(self.table, item, _FRESH, deadline)
         except ConditionRefused:
             # Keys hold a stamp, and nobody else makes ours.
             return

@@ -87,7 +87,7 @@ class Propagation:
         item = {**put.item, self._names.full: {"S": stamp}}
         while True:
             try:
-                self._store.put(put.table, item, self._older_than(stamp), deadline, put.key)
+                self._store.put(put.table, item, self._older_than(stamp), deadline, look=put.key)
                 status = Status.APPLIED
             except ConditionRefused as refused:
                 reading = self._read(refused, stamp)

@@ -7,6 +7,7 @@ recording --commit()--> done | pending | refused
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import os
 import threading
@@ -291,7 +292,7 @@ class ReliableWriteScope:
         outer = _entered.get()
         if self._token is not None:
             raise NestedScopeError("This scope was entered before; scopes are single-use.")
-        if outer is not None and not self._independent:
+        if outer is not None and outer._state is _State.RECORDING and not self._independent:  # noqa: SLF001 - a scope too
             raise NestedScopeError(
                 "A scope was opened inside another one. It would commit by itself, whatever becomes of the outer one: "
                 "pass the outer scope along, or say ReliableWriteScope(writer, independent=True)."
@@ -303,7 +304,8 @@ class ReliableWriteScope:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._token is not None:
-            _entered.reset(self._token)
+            with contextlib.suppress(ValueError):  # left in another context, as async generators may be
+                _entered.reset(self._token)
         if self._state is not _State.RECORDING:
             return
         if error is not None:

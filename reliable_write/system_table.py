@@ -58,7 +58,7 @@ def write_installation(store: Store, table: str, installation: Installation, dea
         "update_stamp_attribute": {"S": installation.names.update},
     }
     try:
-        store.put(table, item, Condition("attribute_not_exists(sk)"), deadline, CONFIG_KEY)
+        store.put(table, item, Condition("attribute_not_exists(sk)"), deadline, look=CONFIG_KEY)
     except ConditionRefused as refused:
         return _parse(table, refused.found or {})
     return installation

@@ -41,7 +41,7 @@ class Tombstones:
         }
         older = Condition("attribute_not_exists(#s) OR #s < :mine", {"#s": "stamp"}, {":mine": {"S": stamp}})
         try:
-            self._store.put(self.table, item, older, deadline, key)
+            self._store.put(self.table, item, older, deadline)
         except ConditionRefused:
             return
 

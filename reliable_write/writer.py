@@ -161,10 +161,13 @@ class ReliableWriter:
         return process.calls
 
     def _assemble(self, process: _Process) -> Engine:
+        calls = self._open(process)
         workers = self._workers
         if workers is None:
-            workers = ThreadWorkers(self.settings.propagation_threads)
-        engine = assemble(self._open(process), self.settings, self._time, workers, self._events)
+            # A given client has as many connections as its owner said; more threads than that would only queue.
+            connections = calls.client.meta.config.max_pool_connections
+            workers = ThreadWorkers(min(self.settings.propagation_threads, connections))
+        engine = assemble(calls, self.settings, self._time, workers, self._events)
         # Also at interpreter exit: finished entries that still wait are deleted then.
         process.finalizer = weakref.finalize(self, engine.close)
         return engine

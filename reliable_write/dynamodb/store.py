@@ -48,14 +48,18 @@ class Store:
         answer = self._send("get_item", {"TableName": table, "Key": key, "ConsistentRead": True}, deadline)
         return answer.get("Item") or None
 
-    def put(self, table: str, item: WireItem, condition: Condition, deadline: Deadline, key: WireItem) -> None:
-        """Put under a condition. Raises `ConditionRefused` with the item found, which is re-read where the engine does
-        not give it (then it may be None: gone in between).
+    def put(
+        self, table: str, item: WireItem, condition: Condition, deadline: Deadline, *, look: WireItem | None = None
+    ) -> None:
+        """Put under a condition. Raises `ConditionRefused`.
+
+        With `look`, the item's key, the refusal holds the item found; it is read anew where the engine does not give
+        it with its refusal (then it may be None: gone in between).
         """
-        self._write("put_item", {"TableName": table, "Item": item}, condition, deadline, key)
+        self._write("put_item", {"TableName": table, "Item": item}, condition, deadline, look)
 
     def delete(self, table: str, key: WireItem, condition: Condition, deadline: Deadline) -> None:
-        """Delete under a condition; an absent item is no failure unless the condition says so."""
+        """Delete under a condition; an absent item is no failure unless the condition says so. Refusals as in `put`."""
         self._write("delete_item", {"TableName": table, "Key": key}, condition, deadline, key)
 
     def update(self, table: str, key: WireItem, update: str, condition: Condition, deadline: Deadline) -> WireItem:
@@ -131,15 +135,14 @@ class Store:
         return description
 
     def _write(
-        self, call: CallName, request: dict[str, Any], condition: Condition, deadline: Deadline, key: WireItem
+        self, call: CallName, request: dict[str, Any], condition: Condition, deadline: Deadline, look: WireItem | None
     ) -> None:
         full = {**request, **_expression(condition), "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
         try:
             self._send(call, full, deadline)
         except ConditionRefused as refused:
-            if refused.found is None:
-                # Engines without ALL_OLD on a failed condition; or, on others, a condition that failed on absence.
-                found = self.get(request["TableName"], key, deadline)
+            if refused.found is None and look is not None:
+                found = self.get(request["TableName"], look, deadline)
                 raise ConditionRefused(found, ambiguous=refused.ambiguous) from refused
             raise
 
