@@ -5,37 +5,43 @@ with ReliableWriteScope(writer) as scope:
     scope.put_item("employees", Item=employee)
     scope.put_item("addresses", Item=address)
     receipt = scope.commit()
+
+The names below are imported when first used (PEP 562): `reliable-write --help` must not wait for boto3.
 """
 
-from reliable_write.commit import Receipt
-from reliable_write.errors import (
-    BatchTooLargeError,
-    CommitFailedError,
-    CommitUnknownError,
-    ConfigurationError,
-    DuplicateKeyError,
-    EntryNotFoundError,
-    ForeignStampError,
-    InvalidItemError,
-    InvalidKeyError,
-    NestedScopeError,
-    OperationFailure,
-    Outcome,
-    PropagationPendingError,
-    ReliableWriteError,
-    ScopeClosedError,
-    TooLateError,
-    TooManyOperationsError,
-    UnknownTableError,
-    UnsupportedOperationError,
-    WriteRejectedError,
-    WriteTooLargeError,
-    WrongThreadError,
-)
-from reliable_write.recovery import ResumeReport
-from reliable_write.scope import ReliableWriteScope, UncommittedScopeWarning
-from reliable_write.settings import Settings
-from reliable_write.writer import ReliableWriter
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reliable_write.commit import Receipt
+    from reliable_write.errors import (
+        BatchTooLargeError,
+        CommitFailedError,
+        CommitUnknownError,
+        ConfigurationError,
+        DuplicateKeyError,
+        EntryNotFoundError,
+        ForeignStampError,
+        InvalidItemError,
+        InvalidKeyError,
+        NestedScopeError,
+        OperationFailure,
+        Outcome,
+        PropagationPendingError,
+        ReliableWriteError,
+        ScopeClosedError,
+        TooLateError,
+        TooManyOperationsError,
+        UnknownTableError,
+        UnsupportedOperationError,
+        WriteRejectedError,
+        WriteTooLargeError,
+        WrongThreadError,
+    )
+    from reliable_write.recovery import ResumeReport
+    from reliable_write.scope import ReliableWriteScope, UncommittedScopeWarning
+    from reliable_write.settings import Settings
+    from reliable_write.writer import ReliableWriter
 
 __version__ = "0.1.0"
 
@@ -69,3 +75,25 @@ __all__ = [
     "WriteTooLargeError",
     "WrongThreadError",
 ]
+
+_HOMES = {
+    "Receipt": "reliable_write.commit",
+    "ResumeReport": "reliable_write.recovery",
+    "ReliableWriteScope": "reliable_write.scope",
+    "UncommittedScopeWarning": "reliable_write.scope",
+    "Settings": "reliable_write.settings",
+    "ReliableWriter": "reliable_write.writer",
+}
+"""Where the public names live; those not named here are errors."""
+
+if not TYPE_CHECKING:  # a type checker that saw this would take every misspelt name for a good one
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_HOMES.get(name, "reliable_write.errors")), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
