@@ -108,7 +108,7 @@ class _Encoder:
 
     def string(self, value: str, path: str, _depth: int) -> AttributeValue:
         self._utf8(value, path)
-        return {"S": str(value)}
+        return {"S": _text(value)}
 
     def binary(self, value: Any, _path: str, _depth: int) -> AttributeValue:
         return {"B": _bytes(value)}
@@ -158,7 +158,7 @@ class _Encoder:
         if kind == "SS":
             for part in value:
                 self._utf8(part, path)
-            return sorted(str(part) for part in value)
+            return sorted({_text(part) for part in value})
         if kind == "NS":
             return self._distinct_numbers(value, path)
         return sorted({_bytes(part) for part in value})
@@ -175,7 +175,7 @@ class _Encoder:
                 path or "(item)",
                 f"has an attribute name that is empty or over {limits.ATTRIBUTE_NAME_BYTES_MAX} bytes",
             )
-        return str(name)
+        return _text(name)
 
     def _utf8(self, text: str, path: str) -> bytes:
         try:
@@ -218,6 +218,11 @@ _BASE_ENCODERS: Final[tuple[tuple[Any, _EncodeFunction], ...]] = (
 
 def _bytes(value: Any) -> bytes:
     return bytes(value.value if isinstance(value, Binary) else value)  # type: ignore[attr-defined]  # not in stubs
+
+
+def _text(value: str) -> str:
+    """The text itself: `str()` of an `enum.Enum` that is also a string gives `Colour.RED`, not `red`."""
+    return str.__str__(value)
 
 
 def _name(value: object) -> str:
