@@ -51,11 +51,12 @@ class Command:
 
 
 def dynamodb_client(
-    endpoint_url: str, *, region_name: str = "us-east-1", access_key_id: str = "local", **config: Any
+    endpoint_url: str, *, region_name: str = "us-east-1", access_key_id: str = "testing", **config: Any
 ) -> Any:
     """Return a boto3 low-level client with invented credentials and no retries; `config` is botocore's.
 
-    A session of its own: boto3's default session must not be used from several threads.
+    A session of its own: boto3's default session must not be used from several threads. Engines may keep the
+    tables of each access key apart; `testing` is what moto's own documentation tells everybody to use.
     """
     settings: dict[str, Any] = {"retries": {"total_max_attempts": 1}, "parameter_validation": True, **config}
     session = boto3.session.Session(
@@ -126,6 +127,7 @@ class LoopbackServer:
         tether = self._tether
         if tether is None:
             return
+        _say_goodbye(tether)
         self._signal(signal.SIGKILL)
         _close_pipes(tether)
         tether.wait()
@@ -174,7 +176,7 @@ class LoopbackServer:
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         with self._log(self._directory).open("wb") as log:
             self._tether = subprocess.Popen(  # noqa: S603 - the command comes from this package
-                [sys.executable, "-I", "-S", str(_TETHER), *command.argv],
+                [sys.executable, "-I", "-S", str(_TETHER), str(self._directory), *command.argv],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -258,6 +260,13 @@ def _answers(client: Any) -> bool:
 def _says_port_taken(output: str) -> bool:
     lowered = output.lower()
     return any(words in lowered for words in ("already in use", "eaddrinuse", "failed to bind"))
+
+
+def _say_goodbye(tether: "subprocess.Popen[bytes]") -> None:
+    """Tell the tether that the directory is still ours."""
+    assert tether.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        os.write(tether.stdin.fileno(), b".")  # past the buffer, whose rest would be written again at close
 
 
 def _close_pipes(process: "subprocess.Popen[bytes]") -> None:

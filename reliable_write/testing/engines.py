@@ -318,7 +318,7 @@ class Moto(Engine):
     """moto, in this process, over all clients made here: for plumbing, never for guarantees.
 
     While it is started, moto also answers the boto3 clients that others make in this process for AWS's own
-    endpoints, and sets invented credentials in the environment.
+    endpoints.
     """
 
     name = "moto"
@@ -369,7 +369,7 @@ class Moto(Engine):
         if self._mock is None:
             from moto import mock_aws  # noqa: PLC0415 - importing this module must not load moto
 
-            self._mock = mock_aws()
+            self._mock = mock_aws(config={"core": {"mock_credentials": False, "reset_boto3_session": False}})
             self._mock.start()
         return self
 

@@ -63,8 +63,12 @@ def test_it_listens_on_loopback_and_on_nothing_else(real_engine: Engine) -> None
     assert set(addresses) <= set(LOOPBACK)
 
 
-def test_it_ends_with_a_parent_that_is_killed() -> None:
-    """The parent has no chance to clean up; the engine must not stay behind."""
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_it_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    """The parent has no chance to clean up; neither the engine nor its files must stay behind."""
     require_engine("ministack")
     program = """
         import sys
@@ -73,13 +77,34 @@ def test_it_ends_with_a_parent_that_is_killed() -> None:
         sys.stdin.read()
     """
     parent = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
     )
     with parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
+        tether = parent_of(pid)
+        assert any(tmp_path.iterdir())
         parent.send_signal(signal.SIGKILL)
         assert ended_within(pid, seconds=20)
+        assert ended_within(tether, seconds=20)
+    assert not any(tmp_path.iterdir())
+
+
+def test_it_ends_with_a_tether_that_is_killed() -> None:
+    require_engine("ministack")
+    with EmbeddedEngine.start() as engine:
+        pid = engine.pid
+        os.kill(parent_of(pid), signal.SIGKILL)
+        assert ended_within(pid, seconds=20)
+
+
+def test_the_embedded_engine_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'reliable-write\[local\]'"):
+        EmbeddedEngine.start()
 
 
 def test_it_outlives_the_thread_that_started_it() -> None:
