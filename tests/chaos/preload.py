@@ -1,0 +1,5 @@
+"""Imported once by the server from which victims are forked: what is slow to load is loaded here."""
+
+from tests.chaos.victims import session
+
+session().client("dynamodb", endpoint_url="http://127.0.0.1:9").close()
