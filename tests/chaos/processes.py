@@ -56,3 +56,19 @@ def start(target: Callable[..., None], *arguments: Any) -> Child:
     process.start()
     theirs.close()
     return Child(process, ours)
+
+
+def run(target: Callable[..., None], *arguments: Any) -> Any:
+    """Run it to its end in a process of its own; what it said last thing."""
+    child = start(target, *arguments)
+    said = child.receive()
+    assert child.ended() == 0
+    child.close()
+    return said
+
+
+def run_to_death(target: Callable[..., None], *arguments: Any) -> None:
+    """Run what kills itself, and see that it really died of it."""
+    child = start(target, *arguments)
+    assert child.ended() == KILLED, arguments
+    child.close()

@@ -21,7 +21,7 @@ from reliable_write.recovery import Resumed
 from reliable_write.system_table import Installation
 from reliable_write.testing.engines import Engine
 from reliable_write.tombstones import tombstone_key
-from tests.chaos.processes import KILLED, start
+from tests.chaos.processes import run, run_to_death
 from tests.chaos.victims import PLANS, CrashPoint, Home, Plan, Told, recover_once, write_once
 from tests.world import World
 
@@ -68,16 +68,10 @@ class Stage:
             self.world.client.put_item(TableName=table, Item=_doomed(key))
         return plan
 
-    def write(self, plan: Plan, point: CrashPoint | None = None) -> tuple[int, Told | None]:
-        return _run(write_once, self.home, plan, point)
-
-    def recover(self, point: CrashPoint | None = None) -> tuple[int, Told | None]:
-        return _run(recover_once, self.home, point)
-
     def strand(self, commit_call: int) -> Plan:
         """A writer killed just after its commit point: everything is left to recovery."""
         plan = self.set_up()
-        assert self.write(plan, CrashPoint(commit_call, "after"))[0] == KILLED
+        run_to_death(write_once, self.home, plan, CrashPoint(commit_call, "after"))
         assert len(self.entries()) == 1
         self.check_nothing(plan)
         return plan
@@ -148,7 +142,7 @@ def test_g1_a_writer_killed_at_any_call_leaves_everything_or_nothing(small_world
     seen: Counter[Left] = Counter()
     for point in _points(calls):
         plan = stage.set_up()
-        assert stage.write(plan, point)[0] == KILLED, point
+        run_to_death(write_once, stage.home, plan, point)
         if _is_before(point, commit_call):
             assert stage.entries() == [], point
             assert stage.recovery.resume_all() == []
@@ -161,7 +155,7 @@ def test_g1_a_writer_killed_at_any_call_leaves_everything_or_nothing(small_world
     assert seen[Left.ENTRY] == 2 * (len(calls) - commit_call)
     assert seen[Left.WHOLE] == 1
     # There is no further point: a kill planned for one call more does not happen.
-    assert stage.write(stage.set_up(), CrashPoint(len(calls) + 1, "before"))[0] == 0
+    run(write_once, stage.home, stage.set_up(), CrashPoint(len(calls) + 1, "before"))
 
 
 @EVERY_PLAN
@@ -171,14 +165,12 @@ def test_g1_a_recoverer_killed_at_any_call_leaves_work_that_the_next_one_finishe
     stage = Stage(small_world, kind)
     _, commit_call = _count_calls(stage)
     plan = stage.strand(commit_call)
-    code, told = stage.recover()
-    assert code == 0
-    assert told is not None
+    told: Told = run(recover_once, stage.home, None)
     stage.check_whole(plan)
     seen: Counter[Left] = Counter()
     for point in _points(told.operations):
         plan = stage.strand(commit_call)
-        assert stage.recover(point)[0] == KILLED, point
+        run_to_death(recover_once, stage.home, point)
         seen[stage.finish(plan)] += 1
     assert seen[Left.ENTRY] == 2 * len(told.operations) - 1
     assert seen[Left.WHOLE] == 1
@@ -198,9 +190,7 @@ def test_a_chunked_scope_is_really_in_chunks(small_world: World) -> None:
 def _count_calls(stage: Stage) -> tuple[list[str], int]:
     """A dry run: every call on the wire, the deletion of the finished entry included, and which is the commit point."""
     plan = stage.set_up()
-    code, told = stage.write(plan)
-    assert code == 0
-    assert told is not None
+    told: Told = run(write_once, stage.home, plan, None)
     assert told.operations[-1] == "BatchWriteItem"
     assert 0 < told.commit_call < len(told.operations)
     stage.check_whole(plan)
@@ -215,14 +205,6 @@ def _points(calls: list[str]) -> Iterator[CrashPoint]:
 
 def _is_before(point: CrashPoint, commit_call: int) -> bool:
     return point.number < commit_call or (point.number == commit_call and point.when == "before")
-
-
-def _run(target: Callable[..., None], *arguments: Any) -> tuple[int, Told | None]:
-    child = start(target, *arguments)
-    code = child.ended()
-    told: Told | None = child.receive() if code == 0 else None
-    child.close()
-    return code, told
 
 
 def _doomed(key: str) -> dict[str, Any]:
