@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final
 
 import zstandard
@@ -93,7 +94,7 @@ def decode_operations(entry: Entry, payload: bytes) -> tuple[Operation, ...]:
         raise UnreadableEntry("the checksum does not match: the payload is damaged or belongs to another entry")
     try:
         return _parse(_unpack(body))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
         raise UnreadableEntry(f"the payload is not a list of operations ({type(error).__name__})") from error
 
 
@@ -140,9 +141,21 @@ def _operation(verb: Any, keyed_table: tuple[str, tuple[str, ...]], contents: li
 
 def _check_key(action: Action) -> None:
     """A key that is missing would only be noticed when it is sent; an entry is believed as a whole or not at all."""
+    if not action.key_names or (isinstance(action, Delete) and len(action.key) != len(action.key_names)):
+        raise UnreadableEntry("an item has no key, or more than a key")
     for name, value in action.key.items():
-        if len(value) != 1 or next(iter(value)) not in ("S", "N", "B"):
+        if not _is_key_value(value):
             raise UnreadableEntry(f"key attribute {name[:40]!r} has no key value")
+
+
+def _is_key_value(value: object) -> bool:
+    match value:
+        case {"S": str(), **rest} | {"B": bytes(), **rest}:
+            return not rest
+        case {"N": str(text), **rest}:
+            return not rest and Decimal(text).is_finite()
+        case _:
+            return False
 
 
 def _content(action: Action) -> WireItem:
