@@ -106,7 +106,7 @@ class Recovery:
         """
         newest = int((self._time.wall_seconds() - older_than_seconds) * 1000)
         return [
-            self.resume(entry.write_id)
+            self._resume_seen(entry)
             for entry in self.look().entries
             if entry.state == State.PENDING and entry.committed_at_milliseconds <= newest
         ]
@@ -132,6 +132,15 @@ class Recovery:
         except CallFailed as failure:
             return ResumeReport(write_id, Resumed.STILL_PENDING, reason=str(failure))
         return self._attempt(claimed, operations, deadline)
+
+    def _resume_seen(self, entry: Entry) -> ResumeReport:
+        """As `resume`, for an entry that was there a moment ago: its writer or another recoverer may have finished it
+        since, and that must not keep us from the entries after it.
+        """
+        try:
+            return self.resume(entry.write_id)
+        except EntryNotFoundError:
+            return ResumeReport(entry.write_id, Resumed.TOO_LATE)
 
     def _attempt(self, entry: Entry, operations: tuple[Operation, ...], deadline: Deadline) -> ResumeReport:
         results = self._propagation.apply(entry.stamp, located_actions(operations), deadline, late=True)
