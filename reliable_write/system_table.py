@@ -117,13 +117,19 @@ def create_system_table(client: Any, store: Store, table: str, wanted: Installat
     """Create what is missing, change nothing that is there, and report what holds. May be run again at any time.
 
     `client` is a low-level boto3 client: these calls are made once in a table's life and are not part of the protocol.
+    A table of another shape is only reported. Raises `ConfigurationError` for one that holds somebody else's items:
+    switching TTL on there would delete them.
     """
     _create(client, table)
+    shape = _check_shape(client.describe_table(TableName=table)["Table"])
+    if not shape.ok:
+        return [shape]
+    _refuse_a_table_in_use(client, store, table, Deadline.after(limits.ATTEMPT_DEADLINE_SECONDS, time))
     _switch_on(lambda: _enable_recovery(client, table))
     _switch_on(lambda: _enable_ttl(client, table))
     _switch_on(lambda: _enable_protection(client, table))
     held = write_installation(store, table, wanted, Deadline.after(limits.ATTEMPT_DEADLINE_SECONDS, time))
-    return [*check_system_table(client, table), _compare(wanted, held)]
+    return [*check_system_table(client, table), compare_installations(wanted, held)]
 
 
 def check_system_table(client: Any, table: str) -> list[Finding]:
@@ -142,6 +148,16 @@ def _create(client: Any, table: str) -> None:
     with contextlib.suppress(client.exceptions.ResourceInUseException):
         client.create_table(TableName=table, **SHAPE)
     client.get_waiter("table_exists").wait(TableName=table, WaiterConfig={"Delay": 1, "MaxAttempts": 120})
+
+
+def _refuse_a_table_in_use(client: Any, store: Store, table: str, deadline: Deadline) -> None:
+    if store.get(table, CONFIG_KEY, deadline) is not None:
+        return
+    if client.scan(TableName=table, Limit=1, ConsistentRead=True)["Items"]:
+        raise ConfigurationError(
+            f"Table {table!r} holds items but no config record, so it is somebody else's. Nothing was changed. "
+            "Choose a name of its own for the system table: reliable-write init --system-table NAME"
+        )
 
 
 def _switch_on(enable: Callable[[], object]) -> None:
@@ -172,7 +188,12 @@ def _enable_protection(client: Any, table: str) -> None:
 
 
 def _check_shape(description: dict[str, Any]) -> Finding:
-    shape_ok = description["KeySchema"] == SHAPE["KeySchema"] and not description.get("LocalSecondaryIndexes")
+    types = {row["AttributeName"]: row["AttributeType"] for row in description["AttributeDefinitions"]}
+    shape_ok = (
+        description["KeySchema"] == SHAPE["KeySchema"]
+        and types["pk"] == types["sk"] == "S"
+        and not description.get("LocalSecondaryIndexes")
+    )
     told = "pk (S), sk (S), no local index" if shape_ok else "another key or a local index: choose another table name"
     return Finding("key schema", shape_ok, told)
 
@@ -215,16 +236,22 @@ def _asked(name: str, read: Callable[[], bool]) -> Finding:
     return Finding(name, holds, "on" if holds else "not on here", required=False)
 
 
-def _compare(wanted: Installation, held: Installation) -> Finding:
-    if wanted == held:
-        return Finding(
-            "config record",
-            ok=True,
-            told=f"{held.shards} shards, order {held.order}, stamp {held.names.full}",
-        )
+def compare_installations(wanted: Installation, held: Installation) -> Finding:
+    """Whether the config record says what was asked for; it is never changed once writers may have read it."""
+    pairs = [
+        ("shards", wanted.shards, held.shards),
+        ("order", wanted.order, held.order),
+        ("stamp", wanted.names.full, held.names.full),
+        ("update stamp", wanted.names.update, held.names.update),
+    ]
+    changes = [f"{name} {kept} (not {asked})" for name, asked, kept in pairs if asked != kept]
+    if not changes:
+        holds = ", ".join(f"{name} {kept}" for name, _, kept in pairs)
+        return Finding("config record", ok=True, told=holds)
     return Finding(
         "config record",
         ok=False,
-        told=f"kept as it was: {held.shards} shards, order {held.order}, stamps {held.names.full}/{held.names.update}",
+        told=f"kept as it was: {', '.join(changes)}. This version cannot change an installation once it is made; "
+        "everything works with what is kept.",
         required=False,
     )

@@ -1,1 +1,1 @@
-"""The admin commands: `reliable-write --help`."""
+"""The command `reliable-write`. Nothing heavy is imported before a command runs; Rich is known to `render` alone."""

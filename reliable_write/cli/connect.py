@@ -1,0 +1,43 @@
+"""From options to a client: the environment's settings under what the command line gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from reliable_write import limits
+from reliable_write.clock import Deadline, SystemTime
+from reliable_write.dynamodb import BotoCalls, Store, open_client
+from reliable_write.errors import ConfigurationError
+from reliable_write.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What commands need to talk to one installation."""
+
+    settings: Settings
+    client: Any
+    store: Store
+    time: SystemTime
+
+    @property
+    def table(self) -> str:
+        """The system table's name."""
+        return self.settings.system_table
+
+    def deadline(self) -> Deadline:
+        """A deadline for one step of a command, beginning now."""
+        return Deadline.after(limits.ATTEMPT_DEADLINE_SECONDS, self.time)
+
+
+def connect(**given: str | None) -> Connection:
+    """Open a client for these options. Sends nothing. Raises `ConfigurationError`, or botocore's own."""
+    chosen: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    settings = Settings.from_environment(None, **chosen)
+    try:
+        client = open_client(settings)
+    except ValueError as error:  # botocore's answer to an endpoint that is no URL
+        raise ConfigurationError(f"{error}. An endpoint looks like http://127.0.0.1:8000.") from error
+    time = SystemTime()
+    return Connection(settings, client, Store(BotoCalls(client), time), time)
