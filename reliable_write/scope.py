@@ -292,7 +292,7 @@ class ReliableWriteScope:
         outer = _entered.get()
         if self._token is not None:
             raise NestedScopeError("This scope was entered before; scopes are single-use.")
-        if outer is not None and outer._state is _State.RECORDING and not self._independent:  # noqa: SLF001 - a scope too
+        if outer is not None and outer._is_open_here() and not self._independent:  # noqa: SLF001 - a scope too
             raise NestedScopeError(
                 "A scope was opened inside another one. It would commit by itself, whatever becomes of the outer one: "
                 "pass the outer scope along, or say ReliableWriteScope(writer, independent=True)."
@@ -350,6 +350,10 @@ class ReliableWriteScope:
         if self._parts is None:
             self._parts = self._writer.engine()
         return self._parts
+
+    def _is_open_here(self) -> bool:
+        """Still recording, and in this process: a child forked inside a block inherits its context, not the scope."""
+        return self._state is _State.RECORDING and self._home[0] == os.getpid()
 
     def _check_home(self) -> None:
         here = (os.getpid(), threading.get_ident())
