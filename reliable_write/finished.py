@@ -46,8 +46,8 @@ class FinishedEntries:
             self._waiting.append((shard, stamp))
             if not self._inline and not self._closed:
                 self._start_loop()
-                if len(self._waiting) >= limits.BATCH_WRITE_REQUESTS_MAX:
-                    self._changed.notify()
+                if len(self._waiting) == 1 or len(self._waiting) >= limits.BATCH_WRITE_REQUESTS_MAX:
+                    self._changed.notify()  # the first begins the linger, the last of a batch ends it
                 return
         self.flush()
 
