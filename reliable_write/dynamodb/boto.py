@@ -121,6 +121,7 @@ _ITEM_MEMBERS: Final = frozenset(
     {"Item", "Key", "ExclusiveStartKey", "LastEvaluatedKey", "Attributes", "ExpressionAttributeValues"}
 )
 _LIST_MEMBERS: Final = frozenset({"Items", "Keys"})
+_BY_TABLE_MEMBERS: Final = frozenset({"RequestItems", "UnprocessedKeys", "UnprocessedItems"})
 
 
 def _convert(message: Any, convert_item: Callable[[Any], Any]) -> Any:
@@ -137,8 +138,11 @@ def _convert_member(name: str, part: Any, convert_item: Callable[[Any], Any]) ->
         return convert_item(part)
     if name in _LIST_MEMBERS:
         return [convert_item(item) for item in part]
-    if name == "Responses":  # of BatchGetItem: items by table name
+    # In batches names of tables stand where names of members do, and a table may well be called "Items".
+    if name == "Responses":
         return {table: [convert_item(item) for item in items] for table, items in part.items()}
+    if name in _BY_TABLE_MEMBERS:
+        return {table: _convert(requests, convert_item) for table, requests in part.items()}
     return _convert(part, convert_item)
 
 
