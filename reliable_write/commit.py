@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from reliable_write import limits
-from reliable_write.clock import Deadline, HybridClock, Stamp, TimeSource
+from reliable_write.clock import Deadline, HybridClock, Stamp, TimeSource, is_too_far_ahead
 from reliable_write.dynamodb import CallFailed, Schemas, Store
 from reliable_write.entry import FORMAT, Entry, encode_operations, shard_of
 from reliable_write.errors import (
@@ -163,8 +163,12 @@ class Committer:
         else:
             stamps = [stamp_of(item, names.full), stamp_of(item, names.update)]
         for stamp in stamps:
-            if stamp is not None:
-                self._clock.witness(stamp)
+            if stamp is None:
+                continue
+            # A tombstone's too: a clock that follows it would make stamps that everybody else refuses.
+            if is_too_far_ahead(stamp, self._time):
+                raise _foreign(table, "stamp")
+            self._clock.witness(stamp)
 
     def _not_witnessed(self, failure: CallFailed, tables: list[str]) -> CommitFailedError | UnknownTableError:
         among = ", ".join(tables)
