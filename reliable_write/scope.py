@@ -188,10 +188,12 @@ class ReliableWriteScope:
             )
         for index, content in enumerate(contents):
             place = f"operations[{len(self._operations)}]" + (f".items[{index}]" if verb.endswith("s") else "")
-            if verb.startswith("put"):
-                yield make_put(schema, content, names, place)
-            else:
-                yield make_delete(schema, content, place)
+            try:
+                put = verb.startswith("put")
+                yield make_put(schema, content, names, place) if put else make_delete(schema, content, place)
+            except WriteRejectedError as refusal:
+                refusal.operation, refusal.table = place, schema.table
+                raise
 
     def _places_of(self, operation: Operation) -> dict[tuple[str, ...], str]:
         places: dict[tuple[str, ...], str] = {}
