@@ -151,9 +151,9 @@ def _create(client: Any, table: str) -> None:
 
 
 def _refuse_a_table_in_use(client: Any, store: Store, table: str, deadline: Deadline) -> None:
-    if store.get(table, CONFIG_KEY, deadline) is not None:
-        return
-    if client.scan(TableName=table, Limit=1, ConsistentRead=True)["Items"]:
+    """Looked at in this order, so that another `init` at the same moment, which puts its record first, is no reason."""
+    holds_items = bool(client.scan(TableName=table, Limit=1, ConsistentRead=True)["Items"])
+    if holds_items and store.get(table, CONFIG_KEY, deadline) is None:
         raise ConfigurationError(
             f"Table {table!r} holds items but no config record, so it is somebody else's. Nothing was changed. "
             "Choose a name of its own for the system table: reliable-write init --system-table NAME"
@@ -231,8 +231,11 @@ def _asked(name: str, read: Callable[[], bool]) -> Finding:
 
     try:
         holds = read()
-    except (ClientError, BotoCoreError) as error:
-        return Finding(name, ok=False, told=f"the engine does not tell ({type(error).__name__})", required=False)
+    except ClientError as error:
+        # Which one it is decides what to do: an engine that does not know the call, or a permission that is missing.
+        return Finding(name, ok=False, told=f"not told: {error.response['Error']['Code']}", required=False)
+    except BotoCoreError as error:
+        return Finding(name, ok=False, told=f"not told: {type(error).__name__}", required=False)
     return Finding(name, holds, "on" if holds else "not on here", required=False)
 
 

@@ -130,7 +130,9 @@ def install(connection: Connection, wishes: Wishes) -> Report:
 def inspect(connection: Connection, wishes: Wishes) -> Report:
     """Report what holds; change nothing."""
     if not _exists(connection):
-        absent = Finding("table", ok=False, told=f"does not exist. Run: reliable-write init{_named(connection)}")
+        absent = Finding(
+            "table", ok=False, told=f"does not exist. Run: reliable-write init --system-table {connection.table}"
+        )
         return _report(connection, [absent], checked_only=True)
     findings = check_system_table(connection.client, connection.table)
     if all(finding.ok for finding in findings if finding.required):
@@ -170,10 +172,6 @@ def _exists(connection: Connection) -> bool:
 def _report(connection: Connection, findings: list[Finding], *, checked_only: bool) -> Report:
     meta = connection.client.meta
     return Report(connection.table, meta.region_name, meta.endpoint_url, checked_only, tuple(findings))
-
-
-def _named(connection: Connection) -> str:
-    return f" --system-table {connection.table}"
 
 
 def _check_names(names: StampNames) -> None:

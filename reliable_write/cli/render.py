@@ -259,7 +259,7 @@ def _kinds(journal: JournalFacts) -> str:
     parts = [
         (journal.half_written, "half written"),
         (journal.not_begun, "not begun"),
-        (journal.whole, "whole and waiting for their removal"),
+        (journal.whole, "whole but not yet removed"),
     ]
     told = ", ".join(f"{count} {kind}" for count, kind in parts if count)
     return f"{_count(journal.entries, 'entry', 'entries')}: {told}"
