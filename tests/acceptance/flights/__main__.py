@@ -98,6 +98,7 @@ def _report(
         "found_in_the_journal_only": found["journal"],
         "found_whole": found["whole"],
         "written_again": kinds["again"],
+        "finished_by_recovery_alone": found["half"] + found["journal"],
         "recoveries": recovered,
         "recoveries_along": dict(outcome.recovered_along),
         "recoveries_at_the_end": dict(outcome.recovered_at_end),
@@ -114,7 +115,7 @@ def _nothing_happened(report: dict[str, Any], order: Order) -> Iterator[str]:
     """A run without kills, torn flights and recoveries has tested nothing."""
     if report["kills"] < order.kills:
         yield f"only {report['kills']} of {order.kills} kills hit a worker at work; more flights are needed for so many"
-    for name in ("commits", "announcements", "kills", "found_half_written", "recoveries"):
+    for name in ("commits", "announcements", "kills", "found_half_written", "finished_by_recovery_alone"):
         if not report[name]:
             yield f"no {name.replace('_', ' ')}: this run has tested nothing"
 
@@ -134,7 +135,8 @@ commits {commits:,}, {announcements:,} of them announcements; {superseded} overt
 kills {kills} of workers at work, {idle_kills} of others, {recoverer_kills} of the recoverer
 left by the killed: {found_half_written} flights half written, {found_in_the_journal_only} in the journal only, \
 {found_whole} whole; {written_again} not committed and written again
-recoveries {recoveries}: along the way {recoveries_along}, at the end {recoveries_at_the_end}
+recoveries {recoveries}, of them {finished_by_recovery_alone} flights that nobody else finished: \
+along the way {recoveries_along}, at the end {recoveries_at_the_end}
 compared with the files in {check_seconds} s: {compared}"""
 
 

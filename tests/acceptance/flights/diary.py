@@ -73,7 +73,7 @@ class Reading:
             self.settled.add(fact.flight)
 
     def _new(self) -> Iterator[Fact]:
-        if not self.path.exists():
+        if not self.path.exists() or self.path.stat().st_size == self._offset:
             return
         with self.path.open("rb") as file:
             file.seek(self._offset)

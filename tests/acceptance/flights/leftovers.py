@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from reliable_write import ReliableWriter
-from reliable_write.clock import Deadline, SystemTime
+from reliable_write.clock import Deadline, Stamp, SystemTime
 from reliable_write.entry import Entry
 from reliable_write.operations import Action
 from tests.acceptance.flights.model import FLIGHTS, Delete, Key, Plan, Put, key_of, wire_key
@@ -24,7 +24,8 @@ class Leftovers:
 
     def __init__(self, writer: ReliableWriter, plans: list[Plan]) -> None:
         self._writer = writer
-        self._journalled = frozenset(self._journalled_keys())
+        self._journalled = dict(self._journalled_keys())
+        """The greatest stamp of an entry that writes this key."""
         self._present = self._read(plans)
 
     def find(self, plan: Plan) -> Found | None:
@@ -40,13 +41,21 @@ class Leftovers:
 
     def announced(self, plan: Plan) -> bool:
         """Whether the announcement is committed; then its lines may be put at any time, also after the delete."""
-        lines = {(line.table, line.key) for line in plan.announcement}
-        return bool(lines & (self._journalled | self._present))
+        return self.announced_at(plan) is not None or any(
+            (put.table, put.key) in self._present for put in plan.announcement
+        )
 
-    def _journalled_keys(self) -> Iterable[tuple[str, Key]]:
+    def announced_at(self, plan: Plan) -> Stamp | None:
+        """The stamp of an announcement that still stands in the journal."""
+        return max(
+            (at for put in plan.announcement if (at := self._journalled.get((put.table, put.key)))), default=None
+        )
+
+    def _journalled_keys(self) -> Iterable[tuple[tuple[str, Key], Stamp]]:
+        """In order of the stamps."""
         for entry in self._writer.recovery.look().entries:
             for action in self._actions(entry):
-                yield action.table, tuple(action.key[name]["S"] for name in action.key_names)
+                yield (action.table, tuple(action.key[name]["S"] for name in action.key_names)), entry.stamp
 
     def _actions(self, entry: Entry) -> Iterable[Action]:
         deadline = Deadline.after(_LOOK_SECONDS, SystemTime())

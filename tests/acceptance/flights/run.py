@@ -19,15 +19,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from reliable_write.recovery import Resumed
 from tests.acceptance.flights.diary import Fact, Reading
 from tests.acceptance.flights.model import Model
 from tests.acceptance.flights.worker import Worker, World, recover
 
-POLL_SECONDS = 0.005
+POLL_SECONDS = 0.01
 PAUSE_SECONDS_MAX = 0.03
 RECOVERER_KILLED_EVERY = 10
-HEAL_ROUNDS_MAX = 10
+HEAL_PAUSE_SECONDS = 0.2
+HEAL_SECONDS_MAX = 60.0
 STALL_SECONDS = 60.0
 
 Show = Callable[[int, int, int], None]
@@ -161,16 +161,18 @@ class Recoverer:
 
     def __init__(self, world: World, directory: Path) -> None:
         self._world = world
-        self.reading = Reading(directory / "recoverer")
+        self._reading = Reading(directory / "recoverer")
+        self.ends: Counter[str] = Counter()
+        """How the entries it took on ended."""
         self._child = self._start()
 
     def _start(self) -> Child:
-        return Child(lambda: recover(self._world, self.reading.path))
+        return Child(lambda: recover(self._world, self._reading.path))
 
     def look(self) -> None:
         if self._child.ended():
             raise RunFailed("the recoverer ended by itself")
-        self.reading.look()
+        self._read_on()
 
     def kill(self) -> None:
         self.end()
@@ -178,7 +180,10 @@ class Recoverer:
 
     def end(self) -> None:
         self._child.kill()
-        self.reading.look()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        self.ends.update(fact.detail.partition(":")[0] for fact in self._reading.look())
 
 
 class Run:
@@ -192,6 +197,7 @@ class Run:
         self._flights = len(world.model)
         self._marks = self._kill_marks()
         self._kills = self._idle_kills = self._recoverer_kills = 0
+        assert threading.active_count() == 1, "a fork takes only the thread that forks; locks of others stay locked"
         gc.collect()
         gc.freeze()  # the children's collector leaves the parent's objects, and so the shared pages, alone
         self._started = time.monotonic()
@@ -210,14 +216,14 @@ class Run:
             self._recoverer.end()
         healed = heal(self._world)
         seconds = time.monotonic() - self._started
-        self._show(self._settled(), self._kills, self._recovered().total() + healed.total())
+        self._show(self._settled(), self._kills, self._recoverer.ends.total() + healed.total())
         readings = [slot.reading for slot in self._slots]
         return Outcome(
             readings,
             self._kills,
             self._idle_kills,
             self._recoverer_kills,
-            self._recovered(),
+            self._recoverer.ends,
             healed,
             seconds,
         )
@@ -240,7 +246,7 @@ class Run:
                 last_settled, moved_at = settled, time.monotonic()
             elif time.monotonic() - moved_at > STALL_SECONDS:
                 raise RunFailed(f"no flight was settled for {STALL_SECONDS:.0f} s, at {settled} of {self._flights}")
-            self._show(settled, self._kills, self._recovered().total())
+            self._show(settled, self._kills, self._recoverer.ends.total())
             if mark is not None and settled >= mark and self._kill_one():
                 mark = next(self._marks, None)
 
@@ -262,9 +268,6 @@ class Run:
     def _settled(self) -> int:
         return sum(len(slot.reading.settled) for slot in self._slots)
 
-    def _recovered(self) -> Counter[str]:
-        return Counter(fact.detail.partition(":")[0] for fact in self._recoverer.reading.facts)
-
 
 def shares(model: Model, processes: int) -> list[list[int]]:
     """The flights of each slot, dealt like cards, so that neighbours go to different processes."""
@@ -273,12 +276,15 @@ def shares(model: Model, processes: int) -> list[list[int]]:
 
 
 def heal(world: World) -> Counter[str]:
-    """What an operator does after an outage: resume until the journal is empty. How each entry ended, counted."""
+    """What an operator does after an outage: resume until the journal is empty. How each entry ended, counted.
+
+    Entries of a clock that is ahead are too young to be resumed until that moment has come.
+    """
     ends: Counter[str] = Counter()
+    give_up_at = time.monotonic() + HEAL_SECONDS_MAX
     with world.writer() as writer:
-        for _ in range(HEAL_ROUNDS_MAX):
-            reports = writer.recovery.resume_all()
-            ends.update(report.resumed.name for report in reports)
-            if all(report.resumed is Resumed.FINISHED for report in reports) and not writer.recovery.look().entries:
-                break
-    return ends
+        while True:
+            ends.update(report.resumed.name for report in writer.recovery.resume_all())
+            if not writer.recovery.look().entries or time.monotonic() > give_up_at:
+                return ends
+            threading.Event().wait(HEAL_PAUSE_SECONDS)
