@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -91,3 +93,28 @@ def test_without_a_terminal_it_is_plain_text_whatever_the_environment_holds() ->
     assert max(len(line) for line in ran.out.splitlines()) <= 80
     assert "1 order committed, 1 whole, 0 half. One kill -9" in ran.out
     assert "FAILED" not in ran.out
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ("Recovery.resume_all = lambda self: []", "FAILED every committed order is whole in all four tables"),
+        ("demo._SERVICE = 'json.tool'", "ended by itself (exit 2) instead of being killed"),
+    ],
+)
+def test_it_fails_in_words_when_what_it_shows_does_not_hold(broken: str, told: str) -> None:
+    """A demo that cannot fail shows nothing."""
+    require_engine("ministack")
+    code = (
+        "import sys\n"
+        "from reliable_write.recovery import Recovery\n"
+        "from reliable_write.cli import demo\n"
+        f"{broken}\n"
+        "sys.argv = ['reliable-write', 'demo', '--orders', '3']\n"
+        "from reliable_write.cli.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert told in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
