@@ -199,7 +199,8 @@ class DemoScreen:
                 f"The engine stays at {endpoint_url} until Ctrl-C. To look around:\n"
                 "  export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION=us-east-1\n"
                 f"  reliable-write init --check --endpoint-url {shlex.quote(endpoint_url)}"
-            )
+            ),
+            soft_wrap=True,  # commands are copied
         )
 
     def _stop_waiting(self) -> None:
