@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from collections import Counter
@@ -11,11 +12,12 @@ from multiprocessing.connection import wait
 
 import pytest
 
-from reliable_write import Receipt
-from reliable_write.recovery import Resumed
+from reliable_write import Receipt, ReliableWriteScope
+from reliable_write.recovery import Recovery, Resumed
 from reliable_write.system_table import Installation
 from reliable_write.system_table import Order as InstalledOrder
 from reliable_write.testing.engines import Engine
+from reliable_write.testing.faults import Call, Fault, FaultPlan
 from tests.chaos.contenders import STALLED, Order, Stall, contend
 from tests.chaos.processes import PATIENCE_SECONDS, Child, run, run_to_death, start
 from tests.chaos.victims import CrashPoint, Home, three_puts, write_once
@@ -233,3 +235,70 @@ def test_g3_a_deleted_key_does_not_come_back_when_an_older_write_is_recovered(
     new = _commit(arena.contender(), Order("newer", puts=rows))
     assert new.superseded == ()
     assert [copy["value"] for copy in arena.copies("thing")] == ["newer", "newer", "new"]
+
+
+def test_g3_an_older_write_recovered_at_any_moment_of_a_delete_does_not_come_back(arena: Arena) -> None:
+    """After each call of the deleting scope, a dead writer's entry over the same key is recovered; that one alone,
+    for a recovery of the delete itself would mend what it gets wrong.
+    """
+    world, table = arena.world, arena.tables[0]
+    commit_call = run(write_once, arena.home, three_puts([table], "dry run"), None).commit_call
+    recovery = world.writer().recovery
+    operations: list[str] = []
+    for number in itertools.count(1):
+        key = f"thing-{number}"
+        run_to_death(write_once, arena.home, three_puts([table], key), CrashPoint(commit_call, "after"))
+        older = recovery.look().entries[0].write_id
+        client = world.engine.client()
+        with FaultPlan(client) as faults, arena.home.writer(client, delete_finished_inline=True) as writer:
+            faults.at(number, _resume(recovery, older), "after")
+            with ReliableWriteScope(writer) as scope:
+                scope.delete_item(table, Key={"id": key})
+                scope.commit()
+        operations = [call.operation for call in faults.calls]
+        assert faults.injected == 1
+        assert world.item(table, id={"S": key}) is None, operations[number - 1]
+        assert world.records("J#") == []
+        if number == len(operations):
+            break
+    # Config record, schema, witness, commit point, tombstone, the item, the finished entry.
+    assert operations[3:] == ["PutItem", "PutItem", "DeleteItem", "BatchWriteItem"]
+
+
+def test_g3_a_delete_at_any_moment_of_an_older_writes_recovery_holds(arena: Arena) -> None:
+    """CE5, the other way round: a recoverer that looked for the tombstone before its put would miss this one."""
+    world, table = arena.world, arena.tables[0]
+    commit_call = run(write_once, arena.home, three_puts([table], "dry run"), None).commit_call
+    deleter = arena.contender()
+    client = world.engine.client()
+    operations: list[str] = []
+    with arena.home.writer(client) as writer:
+        for number in itertools.count(1):
+            key = f"thing-{number}"
+            run_to_death(write_once, arena.home, three_puts([table], key), CrashPoint(commit_call, "after"))
+            (older,) = writer.recovery.look().entries
+            with FaultPlan(client) as faults:
+                faults.at(number, _delete(deleter, table, key), "after")
+                assert writer.recovery.resume(older.write_id).resumed is Resumed.FINISHED
+            operations = [call.operation for call in faults.calls]
+            assert faults.injected == 1
+            assert world.item(table, id={"S": key}) is None, operations[number - 1]
+            assert world.records("J#") == []
+            if number == len(operations):
+                break
+    # The entry, the claim, the put, the look for a tombstone, the finished entry: the last delete comes after all.
+    assert operations == ["GetItem", "UpdateItem", "PutItem", "GetItem", "BatchWriteItem"]
+
+
+def _delete(deleter: Child, table: str, key: str) -> Fault:
+    def fault(_call: Call) -> None:
+        _commit(deleter, Order("gone", deletes=[(table, key)]))
+
+    return fault
+
+
+def _resume(recovery: Recovery, write_id: str) -> Fault:
+    def fault(_call: Call) -> None:
+        assert recovery.resume(write_id).resumed is Resumed.FINISHED
+
+    return fault

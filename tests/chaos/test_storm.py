@@ -23,7 +23,6 @@ from reliable_write import (
 from reliable_write.recovery import Resumed
 from reliable_write.system_table import Installation
 from reliable_write.testing.engines import Dynoxide, Engine
-from reliable_write.testing.faults import FaultPlan, SimulatedCrash, crash
 from tests.chaos.processes import Child, start
 from tests.chaos.storm import recover_on, write_on
 from tests.chaos.victims import Home
@@ -122,36 +121,6 @@ def test_g1_nothing_is_left_half_by_writers_killed_at_random_beside_racing_recov
     assert resumed[Resumed.FINISHED] > 0, resumed
     assert resumed[Resumed.TOO_LATE] > 0, resumed
     assert not resumed[Resumed.QUARANTINED] + resumed[Resumed.UNREADABLE], resumed
-
-
-def test_a_recoverer_goes_on_when_an_entry_is_finished_by_somebody_else_in_between(small_world: World) -> None:
-    """After it has seen two stranded entries, and before it turns to the first one."""
-    world = small_world
-    table = world.table("one")
-    for mark in ("first", "second"):
-        _strand(world, table, mark)
-    client = world.engine.client()
-    other = world.writer().recovery
-    first, second = other.look().entries
-    with ReliableWriter(world.settings(), client=client) as writer, FaultPlan(client) as faults:
-        recovery = writer.recovery
-        faults.on("GetItem", lambda _call: other.resume(first.write_id), times=1, having=first.stamp.encode())
-        reports = recovery.resume_all()
-        assert faults.injected == 1
-    assert [report.resumed for report in reports] == [Resumed.TOO_LATE, Resumed.FINISHED]
-    assert second.write_id == reports[1].write_id
-    assert len(world.items(table)) == 2
-
-
-def _strand(world: World, table: str, mark: str) -> None:
-    """Committed, and nothing of it applied."""
-    client = world.engine.client()
-    with ReliableWriter(world.settings(), client=client) as writer, FaultPlan(client) as faults:
-        faults.on("PutItem", crash, "after", having=b'"J#')
-        scope = ReliableWriteScope(writer)
-        scope.put_item(table, Item={"id": mark})
-        with pytest.raises(SimulatedCrash):
-            scope.commit()
 
 
 def _check_all_or_nothing(world: World, tables: list[str], storm: Storm) -> None:
