@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -97,6 +97,13 @@ class Scene:
         scope.put_item("orders", Item={"id": MARKER, "name": MARKER, "deep": [{"x": MARKER}]})
         scope.delete_item("people", Key={"id": MARKER})
         return scope
+
+
+@pytest.fixture(autouse=True)
+def structlog_as_it_was() -> Iterator[None]:
+    """Capturing logs configures structlog for good."""
+    yield
+    structlog.reset_defaults()
 
 
 # --- settings and the installation --------------------------------------------------------------------------------
