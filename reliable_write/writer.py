@@ -13,7 +13,7 @@ import boto3
 
 from reliable_write.clock import SystemTime, TimeSource
 from reliable_write.dynamodb import BotoCalls, Store, open_client
-from reliable_write.embedded import EmbeddedEngine
+from reliable_write.embedded import EmbeddedEngine, local_session
 from reliable_write.engine import Engine, assemble
 from reliable_write.errors import ConfigurationError
 from reliable_write.events import Events
@@ -70,9 +70,7 @@ class ReliableWriter:
         embedded = EmbeddedEngine.start()
         try:
             settings = settings if settings is not None else Settings.from_environment()
-            writer = cls(
-                settings.model_copy(update=_at(embedded.endpoint_url)), session=_local_session(), logger=logger
-            )
+            writer = cls(settings.model_copy(update=_at(embedded.endpoint_url)), session=local_session(), logger=logger)
             writer._embedded = embedded
             writer.init()
             for table, hash_key in (tables or {}).items():
@@ -188,15 +186,6 @@ def _client_of(given: Any) -> Any:
     """A client as it is; the client of a resource."""
     inner = getattr(getattr(given, "meta", None), "client", None)
     return inner if inner is not None else given
-
-
-def _local_session() -> boto3.session.Session:
-    """Credentials an embedded engine takes and AWS never would."""
-    return boto3.session.Session(
-        aws_access_key_id="local",
-        aws_secret_access_key="local",  # noqa: S106 - not a secret
-        region_name="us-east-1",
-    )
 
 
 def _keyed_by(hash_key: str) -> dict[str, Any]:

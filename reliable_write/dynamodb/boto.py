@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import boto3
 from boto3.dynamodb.types import TypeDeserializer
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from reliable_write import limits
 from reliable_write.clock import Deadline
@@ -34,17 +35,34 @@ _running: ContextVar[Deadline | None] = ContextVar("reliable_write_running_call"
 
 
 def open_client(settings: Settings, session: boto3.session.Session | None = None) -> Any:
-    """A low-level client of our own: our timeouts, no retries, a connection for each thread."""
-    if session is None:
-        session = boto3.session.Session(profile_name=settings.profile, region_name=settings.region)
+    """A low-level client of our own: our timeouts, no retries, a connection for each thread.
+
+    Raises `ConfigurationError` where botocore finds no Region, or not the profile.
+    """
     config = Config(
         connect_timeout=settings.connect_timeout_seconds,
         read_timeout=settings.read_timeout_seconds,
         retries={"total_max_attempts": 1, "mode": "standard"},
         max_pool_connections=settings.propagation_threads + _SPARE_CONNECTIONS,
         user_agent_extra="reliable-write",
+        # A proxy of the environment is not for an engine on this machine.
+        proxies={} if _is_loopback(settings.endpoint_url) else None,
     )
-    return session.client("dynamodb", region_name=settings.region, endpoint_url=settings.endpoint_url, config=config)
+    try:
+        if session is None:
+            session = boto3.session.Session(profile_name=settings.profile, region_name=settings.region)
+        return session.client(
+            "dynamodb", region_name=settings.region, endpoint_url=settings.endpoint_url, config=config
+        )
+    except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
+        raise ConfigurationError(
+            f"No DynamoDB client can be made: {error} Set, as they apply, RELIABLE_WRITE_REGION (or AWS_DEFAULT_REGION), "
+            "RELIABLE_WRITE_PROFILE (or AWS_PROFILE) and RELIABLE_WRITE_ENDPOINT_URL."
+        ) from error
+
+
+def _is_loopback(endpoint_url: str | None) -> bool:
+    return urlsplit(endpoint_url or "").hostname in ("127.0.0.1", "localhost", "::1")
 
 
 class BotoCalls:

@@ -5,6 +5,6 @@ goes.
 """
 
 from reliable_write.embedded.ministack import EmbeddedEngine
-from reliable_write.embedded.server import Command, LoopbackServer, dynamodb_client
+from reliable_write.embedded.server import Command, LoopbackServer, dynamodb_client, local_session
 
-__all__ = ["Command", "EmbeddedEngine", "LoopbackServer", "dynamodb_client"]
+__all__ = ["Command", "EmbeddedEngine", "LoopbackServer", "dynamodb_client", "local_session"]

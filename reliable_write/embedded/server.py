@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import boto3.session
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -58,13 +59,21 @@ def dynamodb_client(
     A session of its own: boto3's default session must not be used from several threads. Engines may keep the
     tables of each access key apart; `testing` is what moto's own documentation tells everybody to use.
     """
-    settings: dict[str, Any] = {"retries": {"total_max_attempts": 1}, "parameter_validation": True, **config}
-    session = boto3.session.Session(
+    # No proxies: a proxy of the environment cannot reach our loopback.
+    settings: dict[str, Any] = {"retries": {"total_max_attempts": 1}, "proxies": {}, **config}
+    session = local_session(region_name=region_name, access_key_id=access_key_id)
+    return session.client("dynamodb", endpoint_url=endpoint_url, config=Config(**settings))
+
+
+def local_session(*, region_name: str = "us-east-1", access_key_id: str = "testing") -> boto3.session.Session:
+    """Return a session whose credentials an engine takes and AWS never would, whatever `AWS_PROFILE` says here."""
+    no_profile = {"profile": (None, None, None, None)}
+    return boto3.session.Session(
         aws_access_key_id=access_key_id,
         aws_secret_access_key="local",  # noqa: S106 - no engine looks at it
         region_name=region_name,
+        botocore_session=botocore.session.Session(session_vars=no_profile),
     )
-    return session.client("dynamodb", endpoint_url=endpoint_url, config=Config(**settings))
 
 
 class LoopbackServer:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ProfileNotFound
 from pydantic import ValidationError
 
 from reliable_write import limits
@@ -165,7 +166,6 @@ def test_each_thread_has_a_connection() -> None:
 
 
 def test_a_profile_is_looked_up() -> None:
-    from botocore.exceptions import ProfileNotFound  # noqa: PLC0415
-
-    with pytest.raises(ProfileNotFound, match="no-such-profile"):
+    with pytest.raises(ConfigurationError, match="no-such-profile") as raised:
         open_client(Settings(region="eu-north-1", profile="no-such-profile"))
+    assert isinstance(raised.value.__cause__, ProfileNotFound)

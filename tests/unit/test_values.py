@@ -124,7 +124,6 @@ def test_an_item_is_encoded_as_boto3_would(item: dict[str, Any]) -> None:
         Decimal("-0"),
         Decimal("1E+2"),
     ],
-    ids=repr,
 )
 def test_subclasses_and_corners_are_encoded_as_boto3_would(value: Any) -> None:
     assert comparable(encoded(value)) == comparable(TypeSerializer().serialize(value))
@@ -201,7 +200,6 @@ def test_a_bad_value_is_named_by_its_path(item: dict[Any, Any], path: str) -> No
         (1j, "complex"),
         (range(3), "range"),
     ],
-    ids=lambda value: ascii(value)[:30],
 )
 def test_what_dynamodb_cannot_hold_is_refused(value: Any, words: str) -> None:
     with pytest.raises(InvalidItemError, match=words):
