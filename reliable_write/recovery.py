@@ -102,14 +102,19 @@ class Recovery:
     def resume_all(self, *, older_than_seconds: float = 0.0) -> list[ResumeReport]:
         """One attempt at every pending entry that was committed at least so long ago, oldest first.
 
-        Zero is safe at any time (operations may be repeated) but takes entries out of the hands of live writers.
+        Zero is safe at any time (operations may be repeated) but takes entries out of the hands of live writers. An
+        entry from the future, by a writer whose clock is ahead of ours, is taken as old: better worked on twice than
+        passed over in silence.
         """
-        newest = int((self._time.wall_seconds() - older_than_seconds) * 1000)
         return [
             self._resume_seen(entry)
             for entry in self.look().entries
-            if entry.state == State.PENDING and entry.committed_at_milliseconds <= newest
+            if entry.state == State.PENDING and self._is_older(entry, older_than_seconds)
         ]
+
+    def _is_older(self, entry: Entry, seconds: float) -> bool:
+        age_seconds = self._time.wall_seconds() - entry.committed_at_milliseconds / 1000
+        return age_seconds >= seconds or age_seconds < 0
 
     def resume(self, write_id: str) -> ResumeReport:
         """One attempt to finish the entry with this write id.
