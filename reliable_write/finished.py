@@ -37,6 +37,7 @@ class FinishedEntries:
         self._inline = inline
         self._changed = threading.Condition()
         self._waiting: list[tuple[int, Stamp]] = []
+        self._deleting = 0
         self._looping = False
         self._closed = False
 
@@ -57,11 +58,13 @@ class FinishedEntries:
             self._delete(batch)
 
     def close(self) -> None:
-        """Flush, and end the loop."""
+        """Flush, end the loop, and wait for the batch in its hands: its thread would not keep the process alive."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self.flush()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._deleting, timeout=self._call_seconds)
 
     def _start_loop(self) -> None:
         if not self._looping:
@@ -88,6 +91,7 @@ class FinishedEntries:
         with self._changed:
             batch = self._waiting[: limits.BATCH_WRITE_REQUESTS_MAX]
             del self._waiting[: limits.BATCH_WRITE_REQUESTS_MAX]
+            self._deleting += bool(batch)
             return batch
 
     def _delete(self, batch: list[tuple[int, Stamp]]) -> None:
@@ -95,3 +99,7 @@ class FinishedEntries:
             self._journal.finish(batch, Deadline.after(self._call_seconds, self._time))
         except CallFailed as failure:
             self._events.warning(Event.FLUSH_FAILED, entries=len(batch), reason=str(failure))
+        finally:
+            with self._changed:
+                self._deleting -= 1
+                self._changed.notify_all()
