@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from reliable_write import limits
-from reliable_write.clock import Deadline, HybridClock, Stamp, TimeSource, is_too_far_ahead
+from reliable_write.clock import Deadline, HybridClock, TimeSource, is_too_far_ahead
 from reliable_write.dynamodb import CallFailed, Schemas, Store
 from reliable_write.entry import FORMAT, Entry, encode_operations, shard_of
 from reliable_write.errors import (
@@ -31,7 +31,7 @@ from reliable_write.operations import Action, Operation, Put, located_actions
 from reliable_write.policy import FailureKind, is_foreign, stamp_of
 from reliable_write.propagation import Propagation, Result, Status
 from reliable_write.system_table import Installation
-from reliable_write.tombstones import tombstone_key
+from reliable_write.tombstones import tombstone_key, tombstone_stamp
 from reliable_write.values import WireItem
 from reliable_write.workers import Workers
 
@@ -157,18 +157,25 @@ class Committer:
     def _see(self, table: str, item: WireItem) -> None:
         names = self._installation.names
         if table == self._journal.table:
-            stamps: list[Stamp | None] = [stamp_of(item, "stamp")]
-        elif is_foreign(item, names, self._time):
+            self._see_tombstone(item)
+            return
+        if is_foreign(item, names, self._time):
             raise _foreign(table, names.full)
-        else:
-            stamps = [stamp_of(item, names.full), stamp_of(item, names.update)]
-        for stamp in stamps:
-            if stamp is None:
-                continue
-            # A tombstone's too: a clock that follows it would make stamps that everybody else refuses.
-            if is_too_far_ahead(stamp, self._time):
-                raise _foreign(table, "stamp")
-            self._clock.witness(stamp)
+        for stamp in (stamp_of(item, names.full), stamp_of(item, names.update)):
+            if stamp is not None:
+                self._clock.witness(stamp)
+
+    def _see_tombstone(self, item: WireItem) -> None:
+        """A clock that followed one from the far future would make stamps that everybody else refuses."""
+        stamp = tombstone_stamp(item)
+        if stamp is None or is_too_far_ahead(stamp, self._time):
+            raise ForeignStampError(
+                "A key of this write was deleted by a machine whose clock was more than a day ahead, or its tombstone "
+                f"in {self._journal.table} is damaged. Nothing was written. Set that machine's clock; the key takes "
+                "puts again once the tombstone is less than a day ahead.",
+                table=self._journal.table,
+            )
+        self._clock.witness(stamp)
 
     def _not_witnessed(self, failure: CallFailed, tables: list[str]) -> CommitFailedError | UnknownTableError:
         among = ", ".join(tables)

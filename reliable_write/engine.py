@@ -55,7 +55,7 @@ def assemble(calls: Calls, settings: Settings, time: TimeSource, workers: Worker
     installation = read_installation(store, settings.system_table, Deadline.after(patience, time))
     schemas = Schemas(store, time, patience)
     journal = Journal(store, workers, settings.system_table, installation.shards)
-    tombstones = Tombstones(store, settings.system_table)
+    tombstones = Tombstones(store, settings.system_table, time)
     propagation = Propagation(store, tombstones, workers, time, installation.names)
     finished = FinishedEntries(
         journal, workers, time, events, call_seconds=patience, inline=settings.delete_finished_inline

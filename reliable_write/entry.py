@@ -22,6 +22,7 @@ import zstandard
 
 from reliable_write import limits
 from reliable_write.clock import Stamp, is_stamp
+from reliable_write.errors import WriteTooLargeError
 from reliable_write.operations import Action, Delete, Operation, Put
 from reliable_write.values import WireItem
 
@@ -69,7 +70,7 @@ class Entry:
 
 
 def encode_operations(operations: Sequence[Operation], stamp: Stamp, write_id: str) -> bytes:
-    """The payload of format 1."""
+    """The payload of format 1. Raises `WriteTooLargeError` for what `decode_operations` would not believe."""
     tables: dict[tuple[str, tuple[str, ...]], int] = {}
     rows = []
     for operation in operations:
@@ -77,8 +78,13 @@ def encode_operations(operations: Sequence[Operation], stamp: Stamp, write_id: s
         index = tables.setdefault((first.table, first.key_names), len(tables))
         rows.append([operation.verb, index, [_content(action) for action in operation.actions]])
     document = {"tables": [[name, list(key_names)] for name, key_names in tables], "operations": rows}
-    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False, default=_bytes_to_text)
-    body = zstandard.ZstdCompressor(level=limits.ZSTD_LEVEL).compress(text.encode())
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False, default=_bytes_to_text).encode()
+    if len(text) > limits.ENTRY_BYTES_DECODED_MAX:
+        raise WriteTooLargeError(
+            f"The scope's operations take {len(text)} bytes in the journal before compression; it takes "
+            f"{limits.ENTRY_BYTES_DECODED_MAX}. Nothing was written. Use several scopes."
+        )
+    body = zstandard.ZstdCompressor(level=limits.ZSTD_LEVEL).compress(text)
     return _checksum(FORMAT, stamp, write_id, body) + body
 
 
@@ -87,15 +93,26 @@ def decode_operations(entry: Entry, payload: bytes) -> tuple[Operation, ...]:
 
     Raises `UnreadableEntry`: unknown format, damaged, or claiming an absurd size.
     """
-    if entry.format != FORMAT:
-        raise UnreadableEntry(f"format {entry.format} is not known to this version", unknown_format=True)
+    check_format(entry)
     checksum, body = payload[:_CHECKSUM_BYTES], payload[_CHECKSUM_BYTES:]
     if checksum != _checksum(entry.format, entry.stamp, entry.write_id, body):
         raise UnreadableEntry("the checksum does not match: the payload is damaged or belongs to another entry")
     try:
         return _parse(_unpack(body))
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError, MemoryError) as error:
         raise UnreadableEntry(f"the payload is not a list of operations ({type(error).__name__})") from error
+
+
+def check_format(entry: Entry) -> None:
+    """Raise `UnreadableEntry` for an entry that a newer version wrote; nothing else of it can then be judged."""
+    if entry.format != FORMAT:
+        raise UnreadableEntry(f"format {entry.format} is not known to this version", unknown_format=True)
+
+
+def check_state(entry: Entry) -> None:
+    """Raise `UnreadableEntry` for a state that only a newer version knows."""
+    if entry.state not in list(State):
+        raise UnreadableEntry(f"state {str(entry.state)[:40]!r} is not known to this version", unknown_format=True)
 
 
 def _checksum(format_: int, stamp: Stamp, write_id: str, body: bytes) -> bytes:
@@ -189,9 +206,14 @@ def _decode64(text: str) -> bytes:
 # --- the entry as an item of the system table ---------------------------------------------------------------------
 
 
+def shard_name(shard: int) -> str:
+    """The partition of a shard."""
+    return f"J#{shard:03d}"
+
+
 def entry_key(shard: int, stamp: Stamp) -> WireItem:
     """Where an entry lives."""
-    return {"pk": {"S": f"J#{shard:03d}"}, "sk": {"S": stamp}}
+    return {"pk": {"S": shard_name(shard)}, "sk": {"S": stamp}}
 
 
 def chunk_key(stamp: Stamp, index: int) -> WireItem:

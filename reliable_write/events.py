@@ -5,8 +5,10 @@ Each event goes to structlog under the name in `Event`. Fields are kept to what 
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -57,16 +59,21 @@ class Events:
 
     def debug(self, event: Event, **facts: object) -> None:
         """How it works."""
-        self._logger.debug(event.value, **facts)
+        self._tell(self._logger.debug, event, facts)
 
     def info(self, event: Event, **facts: object) -> None:
         """An operator may want to know."""
-        self._logger.info(event.value, **facts)
+        self._tell(self._logger.info, event, facts)
 
     def warning(self, event: Event, **facts: object) -> None:
         """Somebody should look."""
-        self._logger.warning(event.value, **facts)
+        self._tell(self._logger.warning, event, facts)
 
     def error(self, event: Event, **facts: object) -> None:
         """Somebody must act."""
-        self._logger.error(event.value, **facts)
+        self._tell(self._logger.error, event, facts)
+
+    def _tell(self, log: Callable[..., object], event: Event, facts: dict[str, object]) -> None:
+        """A logger that fails (a closed stdout, a handler's bug) must not decide what becomes of a committed write."""
+        with contextlib.suppress(Exception):
+            log(event.value, **facts)

@@ -6,6 +6,7 @@ applied and deletes it then.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 from reliable_write import limits
@@ -45,8 +46,7 @@ class FinishedEntries:
         """Delete this entry soon; at once where threads are frozen between calls (Lambda)."""
         with self._changed:
             self._waiting.append((shard, stamp))
-            if not self._inline and not self._closed:
-                self._start_loop()
+            if self._has_loop():
                 if len(self._waiting) == 1 or len(self._waiting) >= limits.BATCH_WRITE_REQUESTS_MAX:
                     self._changed.notify()  # the first begins the linger, the last of a batch ends it
                 return
@@ -66,15 +66,22 @@ class FinishedEntries:
         with self._changed:
             self._changed.wait_for(lambda: not self._deleting, timeout=self._call_seconds)
 
-    def _start_loop(self) -> None:
-        if not self._looping:
-            self._looping = True
-            self._workers.background("reliable-write-finished", self._loop)
+    def _has_loop(self) -> bool:
+        """Whether the loop runs; it is started when first needed. Where no thread can be had, deletions run inline."""
+        if not self._looping and not self._inline and not self._closed:
+            with contextlib.suppress(RuntimeError):
+                self._workers.background("reliable-write-finished", self._loop)
+                self._looping = True
+        return self._looping and not self._closed
 
     def _loop(self) -> None:
-        while not self._linger():
-            if batch := self._take():
-                self._delete(batch)
+        try:
+            while not self._linger():
+                if batch := self._take():
+                    self._delete(batch)
+        finally:
+            with self._changed:
+                self._looping = False
 
     def _linger(self) -> bool:
         """Wait until a batch is full or its oldest entry has waited long enough; True when closed."""

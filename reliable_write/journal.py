@@ -15,7 +15,7 @@ Invariants, which every verb keeps:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from reliable_write import limits
@@ -25,11 +25,13 @@ from reliable_write.entry import (
     Entry,
     State,
     UnreadableEntry,
+    check_format,
     chunk_key,
     decode_operations,
     entry_item,
     entry_key,
     read_entry,
+    shard_name,
     shard_of,
 )
 from reliable_write.errors import EntryNotFoundError, TooLateError
@@ -158,11 +160,11 @@ class Journal:
             write_id=write_id,
         )
 
-    def partition(self, shard: int, deadline: Deadline) -> Iterator[WireItem]:
-        """All entries of one shard as stored, oldest first, page by page; strongly consistent."""
+    def partition(self, shard: int, deadline: Callable[[], Deadline]) -> Iterator[WireItem]:
+        """All entries of one shard as stored, oldest first, page by page, each page with a deadline of its own."""
         start: WireItem | None = None
         while True:
-            page = self._store.query(self.table, f"J#{shard:03d}", deadline, start=start)
+            page = self._store.query(self.table, shard_name(shard), deadline(), start=start)
             yield from page.items
             if page.next_key is None:
                 return
@@ -170,6 +172,7 @@ class Journal:
 
     def operations(self, entry: Entry, deadline: Deadline) -> tuple[Operation, ...]:
         """The operations of an entry. Raises `UnreadableEntry`; then the entry stays as it is."""
+        check_format(entry)
         payload = entry.payload if entry.payload is not None else self._join_chunks(entry, deadline)
         return decode_operations(entry, payload)
 
@@ -178,13 +181,19 @@ class Journal:
             raise UnreadableEntry(f"it names {entry.chunks} chunks")
         keys = [chunk_key(entry.stamp, index) for index in range(entry.chunks)]
         found = self._workers.run_all([partial(self._store.get, self.table, key, deadline) for key in keys])
-        missing = [index for index, item in enumerate(found) if item is None]
-        if missing:
-            raise UnreadableEntry(f"chunk {missing[0]} of {entry.chunks} is missing")
-        return b"".join(bytes(item["part"]["B"]) for item in found if item is not None)
+        parts = [_part(item) for item in found]
+        bad = [index for index, part in enumerate(parts) if part is None]
+        if bad:
+            raise UnreadableEntry(f"chunk {bad[0]} of {entry.chunks} is missing or damaged")
+        return b"".join(part for part in parts if part is not None)
 
 
 _CHUNKS_MAX = limits.ENTRY_BYTES_DECODED_MAX // limits.CHUNK_BYTES_MAX
+
+
+def _part(chunk: WireItem | None) -> bytes | None:
+    part = (chunk or {}).get("part", {}).get("B")
+    return bytes(part) if isinstance(part, bytes | bytearray) else None
 
 
 def _is_large(entry: Entry) -> bool:

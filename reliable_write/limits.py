@@ -34,10 +34,13 @@ BATCH_WRITE_REQUESTS_MAX: Final = 25
 # --- the journal --------------------------------------------------------------------------------------------------
 CHUNK_BYTES_MAX: Final = 350 * KB
 """Compressed payload kept in the entry itself; more goes to chunks. 50 KB are left for the entry's own attributes."""
-ENTRY_BYTES_DECODED_MAX: Final = 128 * MB
-"""A payload that claims to unpack to more is refused unread: a forged or damaged entry must not eat the monitor."""
+ENTRY_BYTES_DECODED_MAX: Final = 64 * MB
+"""A payload before compression, as JSON. One bound for both directions: a commit that would exceed it is refused before
+anything is written, and an entry that claims more is refused unread, so that a forged one cannot eat the monitor."""
 SHARDS: Final = 64
 """Journal partitions. One DynamoDB partition takes 1,000 write units a second; 64 carry some 20,000 scopes a second."""
+SHARDS_MAX: Final = 1000
+"""Three digits in a shard's name; a look at all of them is as many queries."""
 ERROR_CHARACTERS_MAX: Final = 500
 """Last error kept in an entry: enough for a person, too little to change the entry's write units."""
 
@@ -66,7 +69,10 @@ COLLECTION_WAIT_SECONDS: Final = COMMIT_REPEAT_SECONDS + ATTEMPT_DEADLINE_SECOND
 STAMP_AHEAD_SECONDS_MAX: Final = 86_400.0
 """A stamp further in the future than this is not taken for ours: following it would move everybody's clock."""
 SCHEMA_TTL_SECONDS: Final = 300.0
-"""How long a DescribeTable answer is believed. Key schemas never change while a table lives."""
+"""How long a DescribeTable answer is believed. Key schemas never change while a table lives; indexes come and go."""
+SCHEMA_REFRESH_SECONDS: Final = 1.0
+SCHEMA_RETRY_SECONDS: Final = 30.0
+"""A known schema outlives a failed refresh: writing must not depend on the control plane."""
 FLUSH_LINGER_SECONDS: Final = 1.0
 """A finished entry waits this long for company before its deletion is sent; a full batch goes at once."""
 
@@ -79,6 +85,6 @@ ZSTD_LEVEL: Final = 3
 assert SCOPE_ITEMS_MAX == 625  # noqa: PLR2004 - the promise of the first page
 assert BATCH_ITEMS_MAX <= BATCH_WRITE_REQUESTS_MAX
 assert CHUNK_BYTES_MAX < ITEM_BYTES_MAX - 16 * KB, "the entry's own attributes need room beside a payload"
-assert ENTRY_BYTES_DECODED_MAX > 2 * SCOPE_BYTES_MAX, "JSON and base64 take more than DynamoDB's own count"
+assert ENTRY_BYTES_DECODED_MAX >= 2 * SCOPE_BYTES_MAX, "strings and base64 of a full scope fit; lists of nulls may not"
 assert LEASE_SECONDS > ATTEMPT_DEADLINE_SECONDS, "or the monitor would race every slow first attempt"
 assert ATTEMPT_DEADLINE_SECONDS >= 2 * READ_TIMEOUT_SECONDS, "or one lost answer would eat the whole attempt"

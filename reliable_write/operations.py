@@ -34,6 +34,17 @@ class KeyAttribute:
 
     name: str
     type: KeyType
+    bytes_max: int = limits.HASH_KEY_BYTES_MAX
+    """The smallest bound of all its roles: hash or range key of the table, of an index."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalIndex:
+    """A local secondary index, whose entry counts against the item's own size limit."""
+
+    range_key: str
+    projected: frozenset[str] | None
+    """Attributes copied into it; None for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,8 @@ class TableSchema:
     hash_key: KeyAttribute
     range_key: KeyAttribute | None = None
     index_keys: tuple[KeyAttribute, ...] = ()
+    """Keys of secondary indexes that are no keys of the table."""
+    local_indexes: tuple[LocalIndex, ...] = ()
 
     @property
     def key(self) -> tuple[KeyAttribute, ...]:
@@ -143,11 +156,10 @@ def make_put(schema: TableSchema, item: Mapping[str, Any], names: StampNames, wh
     wire = encode_item(item, where)
     _take_stamps_off(wire, names, where)
     for attribute in schema.key:
-        _check_key_attribute(attribute, wire, where, item)
+        _check_key_attribute(schema, attribute, wire, where, item)
     for attribute in schema.index_keys:
         _check_index_attribute(attribute, wire, where)
-    _check_key_size(schema, wire, where)
-    _check_item_size(wire, names, where)
+    _check_item_size(schema, wire, names, where)
     return Put(schema.table, schema.key_names, wire)
 
 
@@ -156,7 +168,7 @@ def make_delete(schema: TableSchema, key: Mapping[str, Any], where: str) -> Dele
     where = f"{where} delete from {schema.table}"  # noqa: S608 - no SQL anywhere near
     wire = encode_item(key, where)
     for attribute in schema.key:
-        _check_key_attribute(attribute, wire, where, key)
+        _check_key_attribute(schema, attribute, wire, where, key)
     if surplus := sorted(set(wire) - set(schema.key_names)):
         raise InvalidKeyError(
             f"{where}: Key holds {surplus[0]!r}, which is not part of the table's key ({_key_text(schema)}).",
@@ -164,7 +176,6 @@ def make_delete(schema: TableSchema, key: Mapping[str, Any], where: str) -> Dele
             table=schema.table,
             key=key,
         )
-    _check_key_size(schema, wire, where)
     return Delete(schema.table, schema.key_names, wire)
 
 
@@ -180,13 +191,15 @@ def _take_stamps_off(wire: WireItem, names: StampNames, where: str) -> None:
             )
 
 
-def _check_key_attribute(attribute: KeyAttribute, wire: WireItem, where: str, given: Mapping[str, Any]) -> None:
+def _check_key_attribute(
+    schema: TableSchema, attribute: KeyAttribute, wire: WireItem, where: str, given: Mapping[str, Any]
+) -> None:
     value = wire.get(attribute.name)
     if value is None:
         raise InvalidKeyError(
             f"{where}: key attribute {attribute.name!r} is missing; the table wants {_TYPE_NAMES[attribute.type]}.",
             operation=where,
-            key=given,
+            key={name: given[name] for name in schema.key_names if name in given},
         )
     _check_key_value(attribute, value, where, "key attribute")
 
@@ -207,28 +220,36 @@ def _check_key_value(attribute: KeyAttribute, value: dict[str, Any], where: str,
         )
     if kind != "N" and len(content) == 0:
         raise InvalidKeyError(f"{where}: {role} {attribute.name!r} is empty; keys are not.", operation=where)
-
-
-def _check_key_size(schema: TableSchema, wire: WireItem, where: str) -> None:
-    bounds = zip(schema.key, (limits.HASH_KEY_BYTES_MAX, limits.RANGE_KEY_BYTES_MAX), strict=False)
-    for attribute, bytes_max in bounds:
-        size = value_bytes(wire[attribute.name])
-        if size > bytes_max:
-            raise WriteTooLargeError(
-                f"{where}: key attribute {attribute.name!r} has {size} bytes; DynamoDB takes {bytes_max}.",
-                operation=where,
-                table=schema.table,
-            )
-
-
-def _check_item_size(wire: WireItem, names: StampNames, where: str) -> None:
-    size = item_bytes(wire) + len(names.full.encode()) + _STAMP_BYTES
-    if size > limits.ITEM_BYTES_MAX:
+    size = value_bytes(value)
+    if kind != "N" and size > attribute.bytes_max:
         raise WriteTooLargeError(
-            f"{where}: the item has {size} bytes with names and stamp; DynamoDB takes {limits.ITEM_BYTES_MAX}. "
-            "Put large parts into an object store and keep their names here.",
+            f"{where}: {role} {attribute.name!r} has {size} bytes; DynamoDB takes {attribute.bytes_max}.",
             operation=where,
         )
+
+
+def _check_item_size(schema: TableSchema, wire: WireItem, names: StampNames, where: str) -> None:
+    """With its stamp, and with its entry in each local index.
+
+    Source: the Developer Guide's quotas, "Item size for tables with local secondary indexes".
+    """
+    size = item_bytes(wire) + len(names.full.encode()) + _STAMP_BYTES
+    copies = [_local_entry_bytes(schema, index, wire) for index in schema.local_indexes if index.range_key in wire]
+    total = size + max(copies, default=0)
+    if total > limits.ITEM_BYTES_MAX:
+        with_index = " and its entry in a local index" if copies else ""
+        raise WriteTooLargeError(
+            f"{where}: the item has {total} bytes with names, stamp{with_index}; DynamoDB takes "
+            f"{limits.ITEM_BYTES_MAX}. Put large parts into an object store and keep their names here.",
+            operation=where,
+        )
+
+
+def _local_entry_bytes(schema: TableSchema, index: LocalIndex, wire: WireItem) -> int:
+    if index.projected is None:
+        return item_bytes(wire)
+    copied = index.projected | {index.range_key, *schema.key_names}
+    return item_bytes({name: value for name, value in wire.items() if name in copied})
 
 
 def check_batch(items: object, where: str) -> list[Mapping[str, Any]]:

@@ -47,8 +47,11 @@ class FailureKind(enum.StrEnum):
 
     @property
     def permanent(self) -> bool:
-        """Whether trying again, ever, cannot help without somebody changing something."""
-        return self in (FailureKind.VALIDATION, FailureKind.ACCESS_DENIED, FailureKind.TABLE_MISSING)
+        """Whether trying again, ever, cannot help without somebody changing something.
+
+        A missing table is judged by the entry's age (`decide`): a deployment may be about to create it.
+        """
+        return self in (FailureKind.VALIDATION, FailureKind.ACCESS_DENIED)
 
 
 _RETRYABLE = frozenset(

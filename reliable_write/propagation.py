@@ -16,7 +16,7 @@ from reliable_write.clock import Deadline, Stamp, TimeSource
 from reliable_write.dynamodb import CallFailed, Condition, ConditionRefused, Store
 from reliable_write.operations import Action, Delete, Put, StampNames
 from reliable_write.policy import Reading, Trouble, read_stamps
-from reliable_write.tombstones import Tombstones
+from reliable_write.tombstones import ForeignTombstone, Tombstones
 from reliable_write.workers import Workers
 
 _OLDER_THAN_MINE = "(attribute_not_exists(#full) OR #full < :mine) AND (attribute_not_exists(#upd) OR #upd < :mine)"
@@ -25,6 +25,9 @@ _REASONS = {
     Reading.OVERTAKEN: "an update later in order changed the item first; an operator must decide which value holds",
     Reading.FOREIGN: "the item's stamp attribute holds something this library did not write",
 }
+
+
+_FOREIGN_TOMBSTONE = "the key's tombstone holds no stamp, or one from more than a day in the future"
 
 
 class Status(enum.StrEnum):
@@ -65,7 +68,8 @@ class Propagation:
         """Apply all actions, in parallel.
 
         `late` is True for every attempt but the first: by then the key may have been deleted and its tombstone left, so
-        each put looks for a newer tombstone afterwards and takes itself back.
+        each put looks for a newer tombstone afterwards and takes itself back. A put that is sent a second time within
+        the first attempt is late too: the first may have been applied, seen and deleted in between.
         """
         tasks = [partial(self._settle, place, action, stamp, deadline, late=late) for place, action in actions]
         return self._workers.run_all(tasks)
@@ -87,11 +91,13 @@ class Propagation:
         item = {**put.item, self._names.full: {"S": stamp}}
         while True:
             try:
-                self._store.put(put.table, item, self._older_than(stamp), deadline, look=put.key)
+                tries = self._store.put(put.table, item, self._older_than(stamp), deadline, look=put.key)
+                late = late or tries > 1
                 status = Status.APPLIED
             except ConditionRefused as refused:
                 reading = self._read(refused, stamp)
                 if reading is Reading.OLDER:  # it vanished, or was replaced by something older, after we were refused
+                    late = True
                     continue
                 status = Status.APPLIED if reading is Reading.MINE else Status.SUPERSEDED
             if late:
@@ -115,7 +121,10 @@ class Propagation:
         An update that came after the delete has built on what is there and keeps it (CE23: undoing by our stamp alone
         would remove that update too).
         """
-        newer = self._tombstones.stamp(put, deadline)
+        try:
+            newer = self._tombstones.stamp(put, deadline)
+        except ForeignTombstone:
+            raise _Refused(Trouble(_FOREIGN_TOMBSTONE, permanent=True)) from None
         if newer is None or newer < stamp:
             return status
         ours = Condition(

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import enum
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
 from reliable_write.clock import Deadline, Stamp, TimeSource
 from reliable_write.dynamodb import CallFailed
-from reliable_write.entry import Entry, State, UnreadableEntry, read_entry
+from reliable_write.entry import Entry, State, UnreadableEntry, check_state, read_entry, shard_name
 from reliable_write.errors import EntryNotFoundError, TooLateError
 from reliable_write.events import Event, Events
 from reliable_write.journal import Journal
@@ -48,10 +49,14 @@ class ResumeReport:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """An item in the journal that is no entry this version can read. It is never changed."""
+    """An item in the journal that is no entry this version can read, or a shard that could not be read at all.
+
+    It is never changed.
+    """
 
     partition: str
     sort_key: str
+    """Empty for a whole shard."""
     reason: str
 
 
@@ -87,65 +92,69 @@ class Recovery:
         self._attempt_seconds = attempt_seconds
 
     def look(self) -> Standing:
-        """All entries of all shards, by strongly consistent reads. Raises `CallFailed` where a shard cannot be read."""
+        """All entries of all shards, strongly read; shards that cannot be read are among `unreadable`."""
         shards = range(self._journal.shards)
-        pages = self._workers.run_all([partial(self._read_shard, shard) for shard in shards])
-        entries: list[Entry] = []
-        unreadable: list[Unreadable] = []
-        for item in itertools.chain.from_iterable(pages):
-            try:
-                entries.append(read_entry(item))
-            except UnreadableEntry as error:
-                unreadable.append(Unreadable(item["pk"]["S"], item["sk"]["S"], error.reason))
-        return Standing(tuple(sorted(entries, key=lambda entry: entry.stamp)), tuple(unreadable))
+        return _standing(self._workers.run_all([partial(self._look_at, shard) for shard in shards]))
 
     def resume_all(self, *, older_than_seconds: float = 0.0) -> list[ResumeReport]:
-        """One attempt at every pending entry that was committed at least so long ago, oldest first.
+        """One attempt at every pending entry that was committed at least so long ago, shard by shard, oldest first.
 
         Zero is safe at any time (operations may be repeated) but takes entries out of the hands of live writers. An
         entry from the future, by a writer whose clock is ahead of ours, is taken as old: better worked on twice than
-        passed over in silence.
+        passed over in silence. Entries and shards that cannot be read are left alone and do not stop the others.
         """
-        return [
-            self._resume_seen(entry)
-            for entry in self.look().entries
-            if entry.state == State.PENDING and self._is_older(entry, older_than_seconds)
-        ]
-
-    def _is_older(self, entry: Entry, seconds: float) -> bool:
-        age_seconds = self._time.wall_seconds() - entry.committed_at_milliseconds / 1000
-        return age_seconds >= seconds or age_seconds < 0
+        reports: list[ResumeReport] = []
+        for shard in range(self._journal.shards):
+            standing = _standing([self._look_at(shard)])
+            reports += [_report(unreadable) for unreadable in standing.unreadable]
+            reports += [
+                self._resume(entry, self._deadline())
+                for entry in standing.entries
+                if entry.state == State.PENDING and self._is_older(entry, older_than_seconds)
+            ]
+        return reports
 
     def resume(self, write_id: str) -> ResumeReport:
         """One attempt to finish the entry with this write id.
 
         Raises `EntryNotFoundError` where there is none. A quarantined entry is left alone: an operator retries it.
         """
-        # Counted from before the first request, so that a runner frozen in between cannot act on an old sight.
         deadline = self._deadline()
         try:
             entry = self._journal.find(write_id, deadline)
-            if entry.state != State.PENDING:
-                return ResumeReport(write_id, Resumed.QUARANTINED, reason=entry.last_error or "")
+        except UnreadableEntry as error:
+            return self._unreadable(write_id, error)
+        except CallFailed as failure:
+            return ResumeReport(write_id, Resumed.STILL_PENDING, reason=str(failure))
+        return self._resume(entry, deadline)
+
+    def _resume(self, entry: Entry, deadline: Deadline) -> ResumeReport:
+        """One attempt at an entry as seen. The claim fails if it has moved since, or is gone.
+
+        The deadline counts from before the claim's request, so that a runner frozen in between cannot act on an old
+        sight; operations are decoded before it, so that what cannot be read is not even touched.
+        """
+        if entry.state == State.QUARANTINED:
+            return ResumeReport(entry.write_id, Resumed.QUARANTINED, reason=entry.last_error or "")
+        try:
+            check_state(entry)
             operations = self._journal.operations(entry, deadline)
             claimed = self._journal.claim(entry, self._owner, deadline)
         except UnreadableEntry as error:
-            self._events.error(Event.ENTRY_UNREADABLE, write_id=write_id, reason=error.reason)
-            return ResumeReport(write_id, Resumed.UNREADABLE, reason=error.reason)
+            return self._unreadable(entry.write_id, error)
         except TooLateError:
-            return ResumeReport(write_id, Resumed.TOO_LATE)
+            return ResumeReport(entry.write_id, Resumed.TOO_LATE)
         except CallFailed as failure:
-            return ResumeReport(write_id, Resumed.STILL_PENDING, reason=str(failure))
+            return ResumeReport(entry.write_id, Resumed.STILL_PENDING, reason=str(failure))
         return self._attempt(claimed, operations, deadline)
 
-    def _resume_seen(self, entry: Entry) -> ResumeReport:
-        """As `resume`, for an entry that was there a moment ago: its writer or another recoverer may have finished it
-        since, and that must not keep us from the entries after it.
-        """
-        try:
-            return self.resume(entry.write_id)
-        except EntryNotFoundError:
-            return ResumeReport(entry.write_id, Resumed.TOO_LATE)
+    def _unreadable(self, write_id: str, error: UnreadableEntry) -> ResumeReport:
+        self._events.error(Event.ENTRY_UNREADABLE, write_id=write_id, reason=error.reason)
+        return ResumeReport(write_id, Resumed.UNREADABLE, reason=error.reason)
+
+    def _is_older(self, entry: Entry, seconds: float) -> bool:
+        age_seconds = self._time.wall_seconds() - entry.committed_at_milliseconds / 1000
+        return age_seconds >= seconds or age_seconds < 0
 
     def _attempt(self, entry: Entry, operations: tuple[Operation, ...], deadline: Deadline) -> ResumeReport:
         results = self._propagation.apply(entry.stamp, located_actions(operations), deadline, late=True)
@@ -179,11 +188,34 @@ class Recovery:
         self._events.warning(Event.ENTRY_STILL_PENDING, write_id=entry.write_id, reason=reason, attempts=entry.attempts)
         return Resumed.STILL_PENDING
 
-    def _read_shard(self, shard: int) -> list[WireItem]:
-        return list(self._journal.partition(shard, self._deadline()))
+    def _look_at(self, shard: int) -> list[Entry | Unreadable]:
+        """One shard, page by page, each with a deadline of its own: a long backlog is read for as long as it takes."""
+        found: list[Entry | Unreadable] = []
+        try:
+            found.extend(map(_read, self._journal.partition(shard, self._deadline)))
+        except CallFailed as failure:
+            found.append(Unreadable(shard_name(shard), "", str(failure)))
+        return found
 
     def _deadline(self) -> Deadline:
         return Deadline.after(self._attempt_seconds, self._time)
+
+
+def _read(item: WireItem) -> Entry | Unreadable:
+    try:
+        return read_entry(item)
+    except UnreadableEntry as error:
+        return Unreadable(item["pk"]["S"], item["sk"]["S"], error.reason)
+
+
+def _standing(shards: Iterable[list[Entry | Unreadable]]) -> Standing:
+    found = list(itertools.chain.from_iterable(shards))
+    entries = sorted((one for one in found if isinstance(one, Entry)), key=lambda entry: entry.stamp)
+    return Standing(tuple(entries), tuple(one for one in found if isinstance(one, Unreadable)))
+
+
+def _report(unreadable: Unreadable) -> ResumeReport:
+    return ResumeReport(unreadable.sort_key, Resumed.UNREADABLE, reason=unreadable.reason)
 
 
 __all__ = ["EntryNotFoundError", "Recovery", "ResumeReport", "Resumed", "Standing", "Unreadable"]

@@ -32,6 +32,7 @@ from reliable_write.errors import (
     ScopeClosedError,
     TooManyOperationsError,
     UnknownTableError,
+    UnsupportedOperationError,
     WriteRejectedError,
     WriteTooLargeError,
     WrongThreadError,
@@ -49,7 +50,7 @@ from reliable_write.operations import (
     make_delete,
     make_put,
 )
-from reliable_write.values import item_bytes
+from reliable_write.values import decode_item, item_bytes
 
 _entered: ContextVar[ReliableWriteScope | None] = ContextVar("reliable_write_entered_scope", default=None)
 
@@ -181,9 +182,11 @@ class ReliableWriteScope:
 
     def _make(self, verb: Verb, schema: TableSchema, contents: list[Mapping[str, Any]]) -> Iterable[Action]:
         names = self._engine.installation.names
-        if set(schema.key_names) & {names.full, names.update}:
-            raise UnknownTableError(
-                f"Table {schema.table!r} has a key attribute named like the stamp ({names.full}, {names.update}).",
+        clashing = [key for key in schema.index_keys if key.type != "S"] + list(schema.key)
+        if {key.name for key in clashing} & {names.full, names.update}:
+            raise UnsupportedOperationError(
+                f"Table {schema.table!r} has a key attribute named like the stamp ({names.full}, {names.update}). "
+                "Choose other names for the whole installation: reliable-write init --stamp-attribute NAME.",
                 table=schema.table,
             )
         for index, content in enumerate(contents):
@@ -208,7 +211,7 @@ class ReliableWriteScope:
                     "A scope writes each item once: keep the one that should hold.",
                     operation=place,
                     table=action.table,
-                    key=action.key,
+                    key=decode_item(action.key),
                 )
             places[key] = place
         return places

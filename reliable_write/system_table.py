@@ -46,6 +46,14 @@ class Installation:
     `clock`: one round trip less; the last writer by synchronised clocks wins."""
     names: StampNames = field(default_factory=StampNames)
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.shards <= limits.SHARDS_MAX:
+            raise ConfigurationError(f"shards is {self.shards}; it takes 1 to {limits.SHARDS_MAX}.")
+        if self.order not in ("strict", "clock"):
+            raise ConfigurationError(f"order is {self.order!r}; it takes strict or clock.")
+        if not self.names.full or not self.names.update or self.names.full == self.names.update:
+            raise ConfigurationError("The two stamp attributes need names, and different ones.")
+
 
 def write_installation(store: Store, table: str, installation: Installation, deadline: Deadline) -> Installation:
     """Store the config record unless there is one; what holds is returned."""

@@ -6,7 +6,7 @@ without TTL: removing one while an older entry is still alive would bring a dele
 
 from __future__ import annotations
 
-from reliable_write.clock import Deadline, Stamp
+from reliable_write.clock import Deadline, Stamp, TimeSource, is_too_far_ahead
 from reliable_write.dynamodb import Condition, ConditionRefused, Store
 from reliable_write.operations import Action, Delete, key_hash
 from reliable_write.policy import stamp_of
@@ -23,11 +23,16 @@ def tombstone_stamp(item: WireItem) -> Stamp | None:
     return stamp_of(item, "stamp")
 
 
+class ForeignTombstone(Exception):
+    """A tombstone that cannot be ours, or was left by a machine whose clock was more than a day ahead."""
+
+
 class Tombstones:
     """The tombstones of one system table."""
 
-    def __init__(self, store: Store, table: str) -> None:
+    def __init__(self, store: Store, table: str, time: TimeSource) -> None:
         self._store = store
+        self._time = time
         self.table = table
 
     def mark(self, delete: Delete, stamp: Stamp, deadline: Deadline) -> None:
@@ -46,6 +51,14 @@ class Tombstones:
             return
 
     def stamp(self, action: Action, deadline: Deadline) -> Stamp | None:
-        """The stamp of the tombstone on the touched item, read strongly; None if there is none."""
+        """The stamp of the tombstone on the touched item, read strongly; None if there is none.
+
+        Raises `ForeignTombstone` where it holds no stamp, or one from the far future: no order with it is known.
+        """
         item = self._store.get(self.table, tombstone_key(action), deadline)
-        return None if item is None else tombstone_stamp(item)
+        if item is None:
+            return None
+        stamp = tombstone_stamp(item)
+        if stamp is None or is_too_far_ahead(stamp, self._time):
+            raise ForeignTombstone
+        return stamp

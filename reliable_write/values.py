@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from typing import Any, Final
 
-from boto3.dynamodb.types import Binary
+from boto3.dynamodb.types import Binary, TypeDeserializer
 
 from reliable_write import limits
 from reliable_write.errors import InvalidItemError
@@ -30,6 +30,8 @@ _NUMBERS: Final = decimal.Context(
 _EXPONENT_MIN: Final = -130
 _EXPONENT_MAX: Final = 125
 _CONTAINER_OVERHEAD_BYTES: Final = 3
+_PATH_CHARACTERS_MAX: Final = 200
+"""Of a path in a message; names of attributes come from users and may be anything."""
 
 
 def encode_item(item: Mapping[str, Any], where: str) -> WireItem:
@@ -40,6 +42,12 @@ def encode_item(item: Mapping[str, Any], where: str) -> WireItem:
         )
     encoder = _Encoder(where)
     return {encoder.attribute_name(name, str(name)): encoder.value(value, name, 0) for name, value in item.items()}
+
+
+def decode_item(item: WireItem) -> dict[str, Any]:
+    """An item as boto3's resources would give it."""
+    deserialize = TypeDeserializer().deserialize
+    return {name: deserialize(value) for name, value in item.items()}  # type: ignore[arg-type]  # plain dicts
 
 
 def item_bytes(item: WireItem) -> int:
@@ -184,11 +192,13 @@ class _Encoder:
             raise self._bad(path, "is not valid Unicode (it holds half of a surrogate pair)") from error
 
     def _nest(self, path: str, depth: int) -> None:
-        if depth >= limits.NESTING_LEVELS_MAX:
-            raise self._bad(path[:200], f"is nested deeper than {limits.NESTING_LEVELS_MAX} levels")
+        # The attribute itself is the first level, and what the innermost container holds is the last.
+        if depth + 1 >= limits.NESTING_LEVELS_MAX:
+            raise self._bad(path, f"is nested deeper than {limits.NESTING_LEVELS_MAX} levels")
 
     def _bad(self, path: str, complaint: str) -> InvalidItemError:
-        return InvalidItemError(f"{self._where}: {path} {complaint}.", operation=self._where, path=path)
+        shown = path.encode("unicode_escape").decode()[:_PATH_CHARACTERS_MAX]
+        return InvalidItemError(f"{self._where}: {shown} {complaint}.", operation=self._where, path=path)
 
 
 _EncodeFunction = Callable[[_Encoder, Any, str, int], AttributeValue]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -34,6 +34,15 @@ class Workers(Protocol):
         ...
 
 
+def _run_here(task: Callable[[], T]) -> Future[T]:
+    done: Future[T] = Future()
+    try:
+        done.set_result(task())
+    except BaseException as error:  # noqa: BLE001 - carried to the caller, as by a thread
+        done.set_exception(error)
+    return done
+
+
 class ThreadWorkers:
     """Real threads, started when first needed."""
 
@@ -44,12 +53,23 @@ class ThreadWorkers:
         """See `Workers.run_all`. The caller's context variables are visible to the tasks."""
         if len(tasks) == 1:
             return [tasks[0]()]
-        futures = [self._pool.submit(contextvars.copy_context().run, task) for task in tasks]
+        futures = [self._submit(task) for task in tasks]
         errors = [future.exception() for future in futures]
         for error in errors:
             if error is not None:
                 raise error
         return [future.result() for future in futures]
+
+    def _submit(self, task: Callable[[], T]) -> Future[T]:
+        """On a thread of the pool; in the caller where the pool takes no more.
+
+        It takes no more after `close()`, and in threads that outlive the main one (the interpreter closes all pools
+        first). A write that has passed its commit point there must still be propagated.
+        """
+        try:
+            return self._pool.submit(contextvars.copy_context().run, task)
+        except RuntimeError:
+            return _run_here(task)
 
     def background(self, name: str, loop: Callable[[], None]) -> None:
         """See `Workers.background`: a daemon thread."""

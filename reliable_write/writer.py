@@ -17,7 +17,7 @@ from reliable_write.embedded import EmbeddedEngine, local_session
 from reliable_write.engine import Engine, assemble
 from reliable_write.errors import ConfigurationError
 from reliable_write.events import Events
-from reliable_write.recovery import Recovery
+from reliable_write.recovery import ResumeReport, Standing
 from reliable_write.scope import ReliableWriteScope
 from reliable_write.settings import Settings
 from reliable_write.system_table import Installation, create_system_table
@@ -94,9 +94,9 @@ class ReliableWriter:
         return self._calls().client
 
     @property
-    def recovery(self) -> Recovery:
+    def recovery(self) -> WriterRecovery:
         """Finishing what a crashed writer left behind."""
-        return self.engine().recovery
+        return WriterRecovery(self)
 
     def init(self, installation: Installation | None = None) -> None:
         """Make the system table where it is missing. `reliable-write init` does the same and shows what holds."""
@@ -107,10 +107,11 @@ class ReliableWriter:
     def engine(self) -> Engine:
         """The parts that do the work, made at first use and once more in a forked child."""
         process = self._here()
-        with process.lock:
-            if process.engine is None:
-                process.engine = self._assemble(process)
-            return process.engine
+        if process.engine is None:
+            # Not under the lock: while DynamoDB is away, each thread should wait for its own answer only.
+            self._adopt(process, self._assemble())
+        assert process.engine is not None
+        return process.engine
 
     def close(self) -> None:
         """Delete finished entries that still wait, end the threads, stop an embedded engine. May be called twice."""
@@ -148,27 +149,46 @@ class ReliableWriter:
     def _calls(self) -> BotoCalls:
         process = self._here()
         with process.lock:
-            return self._open(process)
+            if process.calls is None:
+                client = self._given_client
+                process.calls = BotoCalls(client if client is not None else open_client(self.settings, self._session))
+            return process.calls
 
-    def _open(self, process: _Process) -> BotoCalls:
-        if process.calls is None:
-            client = self._given_client
-            if client is None:
-                client = open_client(self.settings, self._session)
-            process.calls = BotoCalls(client)
-        return process.calls
-
-    def _assemble(self, process: _Process) -> Engine:
-        calls = self._open(process)
+    def _assemble(self) -> Engine:
+        calls = self._calls()
         workers = self._workers
         if workers is None:
             # A given client has as many connections as its owner said; more threads than that would only queue.
             connections = calls.client.meta.config.max_pool_connections
             workers = ThreadWorkers(min(self.settings.propagation_threads, connections))
-        engine = assemble(calls, self.settings, self._time, workers, self._events)
-        # Also at interpreter exit: finished entries that still wait are deleted then.
-        process.finalizer = weakref.finalize(self, engine.close)
-        return engine
+        return assemble(calls, self.settings, self._time, workers, self._events)
+
+    def _adopt(self, process: _Process, engine: Engine) -> None:
+        """The first set of parts holds; another thread may have been quicker."""
+        with process.lock:
+            if process.engine is None:
+                process.engine = engine
+                # Also at interpreter exit: finished entries that still wait are deleted then.
+                process.finalizer = weakref.finalize(self, engine.close)
+
+
+class WriterRecovery:
+    """`Recovery` with a writer's parts: it keeps the writer alive and, in a forked child, uses the child's own."""
+
+    def __init__(self, writer: ReliableWriter) -> None:
+        self._writer = writer
+
+    def look(self) -> Standing:
+        """See `Recovery.look`."""
+        return self._writer.engine().recovery.look()
+
+    def resume(self, write_id: str) -> ResumeReport:
+        """See `Recovery.resume`."""
+        return self._writer.engine().recovery.resume(write_id)
+
+    def resume_all(self, *, older_than_seconds: float = 0.0) -> list[ResumeReport]:
+        """See `Recovery.resume_all`."""
+        return self._writer.engine().recovery.resume_all(older_than_seconds=older_than_seconds)
 
 
 class _Process:

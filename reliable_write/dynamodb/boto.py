@@ -14,7 +14,6 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import boto3
-from boto3.dynamodb.types import TypeDeserializer
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -24,7 +23,7 @@ from reliable_write.dynamodb.calls import CallName
 from reliable_write.dynamodb.failures import DeadlinePassed, translate
 from reliable_write.errors import ConfigurationError
 from reliable_write.settings import Settings
-from reliable_write.values import encode_item
+from reliable_write.values import decode_item, encode_item
 
 _HTTP_ERROR_MIN: Final = 300
 _SPARE_CONNECTIONS: Final = 8
@@ -97,7 +96,7 @@ class BotoCalls:
         method = getattr(self.client, call)
         if not self._python_values:
             return dict(method(**request))
-        return dict(_convert(method(**_convert(request, _to_python)), _to_wire))
+        return dict(_convert(method(**_convert(request, decode_item)), _to_wire))
 
 
 def _check_deadline(**_: Any) -> None:
@@ -162,11 +161,6 @@ def _convert_member(name: str, part: Any, convert_item: Callable[[Any], Any]) ->
     if name in _BY_TABLE_MEMBERS:
         return {table: _convert(requests, convert_item) for table, requests in part.items()}
     return _convert(part, convert_item)
-
-
-def _to_python(item: Mapping[str, Any]) -> dict[str, Any]:
-    deserialize = TypeDeserializer().deserialize
-    return {name: deserialize(value) for name, value in item.items()}
 
 
 def _to_wire(item: Mapping[str, Any]) -> dict[str, Any]:

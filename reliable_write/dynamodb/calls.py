@@ -16,7 +16,6 @@ CallName = Literal[
     "batch_get_item",
     "batch_write_item",
     "describe_table",
-    "create_table",
 ]
 
 

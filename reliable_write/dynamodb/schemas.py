@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import Any
 
@@ -10,7 +11,7 @@ from reliable_write.clock import Deadline, TimeSource
 from reliable_write.dynamodb.failures import CallFailed
 from reliable_write.dynamodb.store import Store
 from reliable_write.errors import CommitFailedError, UnknownTableError
-from reliable_write.operations import KeyAttribute, TableSchema
+from reliable_write.operations import KeyAttribute, LocalIndex, TableSchema
 from reliable_write.policy import FailureKind
 
 
@@ -28,15 +29,22 @@ class Schemas:
         """The schema of a table.
 
         Raises `UnknownTableError` where it does not exist, `CommitFailedError` where it cannot be asked. What is
-        missing is not remembered: the table may be created a moment later.
+        missing is not remembered: the table may be created a moment later. A schema known from before outlives a
+        control plane that does not answer.
         """
         with self._lock:
             known = self._known.get(table)
-        if known is not None and self._time.elapsed_seconds() - known[0] < limits.SCHEMA_TTL_SECONDS:
+        now = self._time.elapsed_seconds()
+        if known is not None and now < known[0]:
             return known[1]
-        schema = self._ask(table)
+        try:
+            schema, seconds = self._ask(table, patient=known is None), limits.SCHEMA_TTL_SECONDS
+        except CommitFailedError:
+            if known is None:
+                raise
+            schema, seconds = known[1], limits.SCHEMA_RETRY_SECONDS
         with self._lock:
-            self._known[table] = (self._time.elapsed_seconds(), schema)
+            self._known[table] = (now + seconds, schema)
         return schema
 
     def forget(self, table: str) -> None:
@@ -44,9 +52,10 @@ class Schemas:
         with self._lock:
             self._known.pop(table, None)
 
-    def _ask(self, table: str) -> TableSchema:
+    def _ask(self, table: str, *, patient: bool) -> TableSchema:
+        seconds = self._call_seconds if patient else min(self._call_seconds, limits.SCHEMA_REFRESH_SECONDS)
         try:
-            return read_schema(self._store.describe(table, Deadline.after(self._call_seconds, self._time)))
+            return read_schema(self._store.describe(table, Deadline.after(seconds, self._time)))
         except CallFailed as failure:
             if failure.kind in (FailureKind.TABLE_MISSING, FailureKind.VALIDATION):
                 raise UnknownTableError(
@@ -63,22 +72,31 @@ class Schemas:
 def read_schema(description: dict[str, Any]) -> TableSchema:
     """The schema from DescribeTable's `Table`."""
     types = {row["AttributeName"]: row["AttributeType"] for row in description["AttributeDefinitions"]}
-    keys = _key_attributes(description["KeySchema"], types)
-    indexes = [
-        *(description.get("GlobalSecondaryIndexes") or []),
-        *(description.get("LocalSecondaryIndexes") or []),
-    ]
-    index_keys = {
-        attribute.name: attribute for index in indexes for attribute in _key_attributes(index["KeySchema"], types)
-    }
+    local = description.get("LocalSecondaryIndexes") or []
+    indexes = [*(description.get("GlobalSecondaryIndexes") or []), *local]
+    bounds = _bounds([description["KeySchema"], *(index["KeySchema"] for index in indexes)])
+    attributes = {name: KeyAttribute(name, types[name], bound) for name, bound in bounds.items()}
+    names = [row["AttributeName"] for row in sorted(description["KeySchema"], key=lambda row: row["KeyType"] != "HASH")]
     return TableSchema(
         table=description["TableName"],
-        hash_key=keys[0],
-        range_key=keys[1] if len(keys) > 1 else None,
-        index_keys=tuple(attribute for name, attribute in index_keys.items() if name not in {k.name for k in keys}),
+        hash_key=attributes[names[0]],
+        range_key=attributes[names[1]] if len(names) > 1 else None,
+        index_keys=tuple(attribute for name, attribute in attributes.items() if name not in names),
+        local_indexes=tuple(_local_index(index) for index in local),
     )
 
 
-def _key_attributes(rows: list[dict[str, str]], types: dict[str, Any]) -> list[KeyAttribute]:
-    ordered = sorted(rows, key=lambda row: row["KeyType"] != "HASH")
-    return [KeyAttribute(row["AttributeName"], types[row["AttributeName"]]) for row in ordered]
+def _bounds(key_schemas: list[list[dict[str, str]]]) -> dict[str, int]:
+    """The size each key attribute may have: the smallest over all the keys it is part of."""
+    bounds: dict[str, int] = {}
+    for row in itertools.chain.from_iterable(key_schemas):
+        bound = limits.HASH_KEY_BYTES_MAX if row["KeyType"] == "HASH" else limits.RANGE_KEY_BYTES_MAX
+        bounds[row["AttributeName"]] = min(bound, bounds.get(row["AttributeName"], bound))
+    return bounds
+
+
+def _local_index(index: dict[str, Any]) -> LocalIndex:
+    range_key = next(row["AttributeName"] for row in index["KeySchema"] if row["KeyType"] == "RANGE")
+    projection = index.get("Projection", {})
+    everything = projection.get("ProjectionType", "ALL") == "ALL"
+    return LocalIndex(range_key, None if everything else frozenset(projection.get("NonKeyAttributes") or ()))

@@ -50,13 +50,13 @@ class Store:
 
     def put(
         self, table: str, item: WireItem, condition: Condition, deadline: Deadline, *, look: WireItem | None = None
-    ) -> None:
-        """Put under a condition. Raises `ConditionRefused`.
+    ) -> int:
+        """Put under a condition; how many requests it took. Raises `ConditionRefused`.
 
         With `look`, the item's key, the refusal holds the item found; it is read anew where the engine does not give
         it with its refusal (then it may be None: gone in between).
         """
-        self._write("put_item", {"TableName": table, "Item": item}, condition, deadline, look)
+        return self._write("put_item", {"TableName": table, "Item": item}, condition, deadline, look)
 
     def delete(self, table: str, key: WireItem, condition: Condition, deadline: Deadline) -> None:
         """Delete under a condition; an absent item is no failure unless the condition says so. Refusals as in `put`."""
@@ -136,10 +136,10 @@ class Store:
 
     def _write(
         self, call: CallName, request: dict[str, Any], condition: Condition, deadline: Deadline, look: WireItem | None
-    ) -> None:
+    ) -> int:
         full = {**request, **_expression(condition), "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
         try:
-            self._send(call, full, deadline)
+            return self._send_counting(call, full, deadline)[1]
         except ConditionRefused as refused:
             if refused.found is None and look is not None:
                 found = self.get(request["TableName"], look, deadline)
@@ -147,11 +147,16 @@ class Store:
             raise
 
     def _send(self, call: CallName, request: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
-        """The same bytes again until they are answered, refused for good, or out of time."""
+        return self._send_counting(call, request, deadline)[0]
+
+    def _send_counting(
+        self, call: CallName, request: Mapping[str, Any], deadline: Deadline
+    ) -> tuple[dict[str, Any], int]:
+        """The same bytes again until they are answered, refused for good, or out of time; the answer and the tries."""
         ambiguous = False
         for tries in itertools.count(1):
             try:
-                return self._calls.send(call, request, deadline)
+                return self._calls.send(call, request, deadline), tries
             except ConditionRefused as refused:
                 refused.ambiguous = ambiguous
                 raise

@@ -98,7 +98,7 @@ def test_without_a_terminal_it_is_plain_text_whatever_the_environment_holds() ->
 @pytest.mark.parametrize(
     ("broken", "told"),
     [
-        ("Recovery.resume_all = lambda self: []", "FAILED every committed order is whole in all four tables"),
+        ("Recovery.resume_all = lambda self, **_: []", "FAILED every committed order is whole in all four tables"),
         ("demo._SERVICE = 'json.tool'", "ended by itself (exit 2) instead of being killed"),
     ],
 )

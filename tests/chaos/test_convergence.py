@@ -13,11 +13,12 @@ from multiprocessing.connection import wait
 import pytest
 
 from reliable_write import Receipt, ReliableWriteScope
-from reliable_write.recovery import Recovery, Resumed
+from reliable_write.recovery import Resumed
 from reliable_write.system_table import Installation
 from reliable_write.system_table import Order as InstalledOrder
 from reliable_write.testing.engines import Engine
 from reliable_write.testing.faults import Call, Fault, FaultPlan
+from reliable_write.writer import WriterRecovery
 from tests.chaos.contenders import STALLED, Order, Stall, contend
 from tests.chaos.processes import PATIENCE_SECONDS, Child, run, run_to_death, start
 from tests.chaos.victims import CrashPoint, Home, three_puts, write_once
@@ -297,7 +298,7 @@ def _delete(deleter: Child, table: str, key: str) -> Fault:
     return fault
 
 
-def _resume(recovery: Recovery, write_id: str) -> Fault:
+def _resume(recovery: WriterRecovery, write_id: str) -> Fault:
     def fault(_call: Call) -> None:
         assert recovery.resume(write_id).resumed is Resumed.FINISHED
 

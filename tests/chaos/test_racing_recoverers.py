@@ -20,7 +20,7 @@ expired_token = answer("ExpiredTokenException")
 
 @pytest.fixture
 def small_world(dynoxide: Engine, unique_name: Callable[[str], str]) -> Iterator[World]:
-    world = World(dynoxide, unique_name, Installation(shards=4))
+    world = World(dynoxide, unique_name, Installation(shards=1))
     yield world
     world.close()
 
@@ -59,7 +59,7 @@ def test_an_entry_finished_after_the_look_does_not_stop_the_recoverer_before_the
     def finish(_call: Call) -> None:
         assert other.resume(first).resumed is Resumed.FINISHED
 
-    resumed = resume_all(world, at="GetItem", having=first, fault=finish)
+    resumed = resume_all(world, at="UpdateItem", having=first, fault=finish)
     assert resumed == [Resumed.TOO_LATE, Resumed.FINISHED]
     assert len(world.items(table)) == 2
 

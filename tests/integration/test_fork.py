@@ -163,7 +163,7 @@ def test_a_writer_with_a_given_client_refuses_in_the_child_and_goes_on_in_the_pa
         words = []
         for use in (
             lambda: write(writer, [table], "child"),
-            lambda: writer.recovery,
+            writer.recovery.look,
             lambda: writer.client,
         ):
             with pytest.raises(ConfigurationError) as error:

@@ -6,6 +6,7 @@ Races are made by hand: a call is held at the wire while something else happens,
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +23,6 @@ from reliable_write import (
     ReliableWriteScope,
 )
 from reliable_write.clock import Deadline, HybridClock, Stamp, SystemTime
-from reliable_write.dynamodb import CallFailed
 from reliable_write.entry import Entry, State, entry_item, read_entry
 from reliable_write.errors import TooLateError
 from reliable_write.journal import Journal
@@ -279,8 +279,8 @@ def test_ce5_a_delete_that_lands_within_a_late_put_is_not_undone(world: World) -
         assert arrived.wait(20)
         delete(deleter, table)
         go_on.set()
-        (report,) = work.result()
-    assert report.resumed is Resumed.FINISHED
+        reports = work.result()  # the deleter's own entry may be among them: it is deleted behind its back
+    assert {report.resumed for report in reports} == {Resumed.FINISHED}
     assert world.items(table) == []
 
 
@@ -644,7 +644,8 @@ def test_a_damaged_entry_is_left_as_it_is_and_stops_nobody(every_world: World) -
     world.client.put_item(TableName=world.system_table, Item=headless)
     left_behind(world, table, v="good")
     recovery = world.writer().recovery
-    assert [report.resumed for report in recovery.resume_all()] == [Resumed.UNREADABLE, Resumed.FINISHED]
+    told = Counter(report.resumed for report in recovery.resume_all())
+    assert told == {Resumed.UNREADABLE: 2, Resumed.FINISHED: 1}
     assert len(recovery.look().unreadable) == 1
     assert shown(world, table) == "good"
     assert sorted(record["sk"]["S"] for record in world.records("J#")) == sorted([item["sk"]["S"], headless["sk"]["S"]])
@@ -654,5 +655,8 @@ def test_a_journal_that_cannot_be_read_is_no_empty_journal(world: World) -> None
     left_behind(world, world.table("one"), v="a")
     writer = world.writer(**QUICK)
     engine = writer.engine()
-    with FaultPlan(writer.client).on("Query", deny), pytest.raises(CallFailed):
-        engine.recovery.look()
+    with FaultPlan(writer.client).on("Query", deny):
+        standing = engine.recovery.look()
+        reports = engine.recovery.resume_all()
+    assert len(standing.unreadable) == engine.journal.shards
+    assert {report.resumed for report in reports} == {Resumed.UNREADABLE}

@@ -576,7 +576,9 @@ def test_a_commit_that_stays_unknown_can_be_tried_once_more(world: World) -> Non
 
 
 @pytest.mark.parametrize(
-    ("fault", "retryable"), [(throttle, True), (conflict, True), (refuse_connection, True), (deny, False)], ids=repr
+    ("fault", "retryable"),
+    [(throttle, True), (conflict, True), (refuse_connection, True), (deny, False)],
+    ids=["throttle", "conflict", "refuse", "deny"],
 )
 def test_a_commit_that_was_certainly_refused_says_so(world: World, fault: Any, retryable: bool) -> None:
     table = world.table("people")

@@ -103,7 +103,9 @@ def test_a_refused_condition_brings_the_item() -> None:
 
 
 @pytest.mark.parametrize("mode", ["legacy", "standard"])
-@pytest.mark.parametrize("fault", [throttle, lose_answer, answer("InternalServerError", 500)], ids=repr)
+@pytest.mark.parametrize(
+    "fault", [throttle, lose_answer, answer("InternalServerError", 500)], ids=["throttled", "lost", "500"]
+)
 def test_the_retries_of_a_given_client_are_off_for_our_calls_alone(
     mode: Any, fault: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,7 +109,10 @@ REFUSED: list[tuple[str, Callable[[], Any], type[WriteRejectedError], str]] = [
     ),
     (
         "range key too long",
-        lambda: put(TableSchema("t", KeyAttribute("a", "S"), KeyAttribute("b", "S")), {"a": SECRET, "b": SECRET * 200}),
+        lambda: put(
+            TableSchema("t", KeyAttribute("a", "S"), KeyAttribute("b", "S", limits.RANGE_KEY_BYTES_MAX)),
+            {"a": SECRET, "b": SECRET * 200},
+        ),
         WriteTooLargeError,
         f"DynamoDB takes {limits.RANGE_KEY_BYTES_MAX}",
     ),
@@ -181,7 +184,7 @@ def test_an_item_of_exactly_the_limit_with_its_stamp_is_accepted_and_one_byte_mo
 
 
 def test_keys_of_exactly_the_limit_are_accepted() -> None:
-    two = TableSchema("t", KeyAttribute("a", "S"), KeyAttribute("b", "S"))
+    two = TableSchema("t", KeyAttribute("a", "S"), KeyAttribute("b", "S", limits.RANGE_KEY_BYTES_MAX))
     put(two, {"a": "x" * limits.HASH_KEY_BYTES_MAX, "b": "x" * limits.RANGE_KEY_BYTES_MAX})
 
 
