@@ -6,12 +6,15 @@ import os
 import socket
 from dataclasses import dataclass
 
+from reliable_write.audit_log import AuditLog
 from reliable_write.clock import Deadline, HybridClock, TimeSource
 from reliable_write.commit import Committer
 from reliable_write.dynamodb import Calls, Schemas, Store
 from reliable_write.events import Events
 from reliable_write.finished import FinishedEntries
+from reliable_write.heartbeats import Heartbeats
 from reliable_write.journal import Journal
+from reliable_write.operators import Operators
 from reliable_write.propagation import Propagation
 from reliable_write.recovery import Recovery
 from reliable_write.settings import Settings
@@ -35,6 +38,11 @@ class Engine:
     finished: FinishedEntries
     committer: Committer
     recovery: Recovery
+    operators: Operators
+    audit_log: AuditLog
+    heartbeats: Heartbeats
+    tombstones: Tombstones
+    propagation: Propagation
     process: int
 
     def attempt_deadline(self) -> Deadline:
@@ -81,17 +89,33 @@ def assemble(calls: Calls, settings: Settings, time: TimeSource, workers: Worker
         owner=f"{socket.gethostname()}:{os.getpid()}",
         attempt_seconds=patience,
     )
+    audit_log = AuditLog(store, settings.system_table, time)
+    operators = Operators(
+        journal=journal,
+        store=store,
+        tombstones=tombstones,
+        audit_log=audit_log,
+        workers=workers,
+        time=time,
+        names=installation.names,
+        attempt_seconds=patience,
+    )
     return Engine(
-        settings,
-        time,
-        events,
-        workers,
-        installation,
-        store,
-        schemas,
-        journal,
-        finished,
-        committer,
-        recovery,
-        os.getpid(),
+        settings=settings,
+        time=time,
+        events=events,
+        workers=workers,
+        installation=installation,
+        store=store,
+        schemas=schemas,
+        journal=journal,
+        finished=finished,
+        committer=committer,
+        recovery=recovery,
+        operators=operators,
+        audit_log=audit_log,
+        heartbeats=Heartbeats(store, settings.system_table, time),
+        tombstones=tombstones,
+        propagation=propagation,
+        process=os.getpid(),
     )

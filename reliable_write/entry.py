@@ -67,6 +67,8 @@ class Entry:
     attempts: int = 0
     next_at_milliseconds: int = 0
     last_error: str | None = None
+    skipped: frozenset[str] = frozenset()
+    """Operations (`operations[3].items[4]`) that an operator gave up; the others are still to be applied."""
 
 
 def encode_operations(operations: Sequence[Operation], stamp: Stamp, write_id: str) -> bytes:
@@ -243,6 +245,24 @@ def entry_item(entry: Entry) -> WireItem:
     return item
 
 
+HEAD_ATTRIBUTES: Final = (
+    "pk",
+    "sk",
+    "write_id",
+    "format",
+    "state",
+    "committed_at",
+    "epoch",
+    "chunks",
+    "owner",
+    "attempts",
+    "next_at",
+    "last_error",
+    "skipped",
+)
+"""All of an entry but its payload: what a monitor reads again and again."""
+
+
 def read_entry(item: WireItem) -> Entry:
     """An entry from its item. Raises `UnreadableEntry` where its head makes no sense."""
     try:
@@ -263,6 +283,7 @@ def read_entry(item: WireItem) -> Entry:
             attempts=_number(item, "attempts"),
             next_at_milliseconds=_number(item, "next_at"),
             last_error=item["last_error"]["S"] if "last_error" in item else None,
+            skipped=frozenset(item["skipped"]["SS"]) if "skipped" in item else frozenset(),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise UnreadableEntry(f"its head lacks or garbles an attribute ({error})") from error

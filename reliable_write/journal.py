@@ -20,8 +20,9 @@ from functools import partial
 
 from reliable_write import limits
 from reliable_write.clock import Deadline, Stamp, is_stamp
-from reliable_write.dynamodb import CallFailed, Condition, ConditionRefused, Store
+from reliable_write.dynamodb import CallFailed, Condition, ConditionRefused, Page, Store
 from reliable_write.entry import (
+    HEAD_ATTRIBUTES,
     Entry,
     State,
     UnreadableEntry,
@@ -118,15 +119,44 @@ class Journal:
             chunks = len(parts)
         return self._change(
             entry,
-            "SET #state = :state, last_error = :error, chunks = :chunks REMOVE payload, next_at",
+            "SET #state = :state, last_error = :error, chunks = :chunks, epoch = epoch + :one REMOVE payload, next_at",
             {"#state": "state"},
             {
+                ":one": {"N": "1"},
                 ":state": {"S": State.QUARANTINED.value},
                 ":error": {"S": error[: limits.ERROR_CHARACTERS_MAX]},
                 ":chunks": {"N": str(chunks)},
             },
             deadline,
         )
+
+    def retry(self, entry: Entry, deadline: Deadline) -> Entry:
+        """An operator's: pending again and due at once, with the same stamp and operations."""
+        return self._change(
+            entry,
+            "SET #state = :state, epoch = epoch + :one REMOVE next_at",
+            {"#state": "state"},
+            {":state": {"S": State.PENDING.value}, ":one": {"N": "1"}},
+            deadline,
+        )
+
+    def skip(self, entry: Entry, places: Iterable[str], deadline: Deadline) -> Entry:
+        """An operator's: these operations are given up, the others go on."""
+        return self._change(
+            entry,
+            "SET epoch = epoch + :one ADD skipped :places",
+            {},
+            {":one": {"N": "1"}, ":places": {"SS": sorted(places)}},
+            deadline,
+        )
+
+    def discard(self, entry: Entry, deadline: Deadline) -> None:
+        """An operator's: stop trying, for good. What was applied stays. Raises `TooLateError` if it has moved."""
+        seen = Condition("attribute_exists(sk) AND epoch = :seen", {}, {":seen": {"N": str(entry.epoch)}})
+        try:
+            self._store.delete(self.table, entry_key(entry.shard, entry.stamp), seen, deadline)
+        except ConditionRefused as refused:
+            raise _too_late(entry) from refused
 
     def _change(self, entry: Entry, update: str, names: dict[str, str], values: WireItem, deadline: Deadline) -> Entry:
         condition = Condition(
@@ -136,10 +166,7 @@ class Journal:
         try:
             return read_entry(self._store.update(self.table, key, update, condition, deadline))
         except ConditionRefused as refused:
-            raise TooLateError(
-                f"Write {entry.write_id} was moved on by somebody else, or is finished. Look again.",
-                write_id=entry.write_id,
-            ) from refused
+            raise _too_late(entry) from refused
 
     def finish(self, entries: Iterable[tuple[int, Stamp]], deadline: Deadline) -> None:
         """Remove finished entries, up to 25, each given as shard and stamp."""
@@ -159,6 +186,15 @@ class Journal:
             "discarded.",
             write_id=write_id,
         )
+
+    def read(self, shard: int, stamp: Stamp, deadline: Deadline) -> Entry | None:
+        """The entry at this place, or None. Raises `UnreadableEntry` for a garbled head."""
+        item = self._store.get(self.table, entry_key(shard, stamp), deadline)
+        return None if item is None else read_entry(item)
+
+    def heads(self, shard: int, deadline: Deadline, start: WireItem | None = None) -> Page:
+        """One page of a shard, oldest first, without payloads."""
+        return self._store.query(self.table, shard_name(shard), deadline, start=start, attributes=HEAD_ATTRIBUTES)
 
     def partition(self, shard: int, deadline: Callable[[], Deadline]) -> Iterator[WireItem]:
         """All entries of one shard as stored, oldest first, page by page, each page with a deadline of its own."""
@@ -189,6 +225,12 @@ class Journal:
 
 
 _CHUNKS_MAX = limits.ENTRY_BYTES_DECODED_MAX // limits.CHUNK_BYTES_MAX
+
+
+def _too_late(entry: Entry) -> TooLateError:
+    return TooLateError(
+        f"Write {entry.write_id} was moved on by somebody else, or is finished. Look again.", write_id=entry.write_id
+    )
 
 
 def _part(chunk: WireItem | None) -> bytes | None:

@@ -56,6 +56,12 @@ READ_TIMEOUT_SECONDS: Final = 4.0
 RETRY_BASE_SECONDS: Final = 0.05
 RETRY_CAP_SECONDS: Final = 1.0
 """Between requests within one attempt: full jitter up to base * 2**n, capped."""
+HEARTBEAT_SECONDS: Final = 5.0
+HEARTBEAT_ALIVE_SECONDS: Final = 20.0
+"""A monitor not heard of for longer counts as gone: four beats, and room for skewed clocks."""
+HEARTBEAT_KEPT_SECONDS: Final = 86_400.0
+AUDIT_SECONDS: Final = 365 * 86_400.0
+"""How long audit records are kept, by TTL."""
 BACKOFF_BASE_SECONDS: Final = 1.0
 BACKOFF_CAP_SECONDS: Final = 300.0
 """Between attempts, kept in the entry: full jitter too."""

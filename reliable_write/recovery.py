@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,10 +19,13 @@ from reliable_write.errors import EntryNotFoundError, TooLateError
 from reliable_write.events import Event, Events
 from reliable_write.journal import Journal
 from reliable_write.operations import Operation, located_actions
-from reliable_write.policy import Fate, Trouble, backoff_seconds, decide
+from reliable_write.policy import Fate, backoff_seconds, decide
 from reliable_write.propagation import Propagation, Result
 from reliable_write.values import WireItem
 from reliable_write.workers import Workers
+
+Gate = Callable[[frozenset[str]], bool]
+"""Whether writes to all of these tables may be tried now."""
 
 
 class Resumed(enum.StrEnum):
@@ -35,6 +38,8 @@ class Resumed(enum.StrEnum):
     """Of an unknown format, or damaged: left exactly as it was."""
     TOO_LATE = "too late"
     """Somebody else moved it, or finished it, first."""
+    HELD_BACK = "held back"
+    """Not tried: the caller's gate keeps one of its tables closed. No attempt was counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,10 @@ class ResumeReport:
     resumed: Resumed
     results: tuple[Result, ...] = ()
     reason: str = ""
+    tables: frozenset[str] = frozenset()
+    """The tables it writes to, where its operations could be read."""
+    next_at_milliseconds: int = 0
+    """When the next attempt is due, where one is; wall time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +137,23 @@ class Recovery:
             return ResumeReport(write_id, Resumed.STILL_PENDING, reason=str(failure))
         return self._resume(entry, deadline)
 
-    def _resume(self, entry: Entry, deadline: Deadline) -> ResumeReport:
+    def resume_head(self, head: Entry, gate: Gate) -> ResumeReport:
+        """One attempt at an entry of which only the head was seen, unless `gate` holds its tables back.
+
+        For monitors: `gate(tables)` is asked before the entry is claimed.
+        """
+        deadline = self._deadline()
+        try:
+            entry = self._journal.read(head.shard, head.stamp, deadline)
+        except UnreadableEntry as error:
+            return self._unreadable(head.write_id, error)
+        except CallFailed as failure:
+            return ResumeReport(head.write_id, Resumed.STILL_PENDING, reason=str(failure))
+        if entry is None or entry.epoch != head.epoch:
+            return ResumeReport(head.write_id, Resumed.TOO_LATE)
+        return self._resume(entry, deadline, gate)
+
+    def _resume(self, entry: Entry, deadline: Deadline, gate: Gate = lambda _tables: True) -> ResumeReport:
         """One attempt at an entry as seen. The claim fails if it has moved since, or is gone.
 
         The deadline counts from before the claim's request, so that a runner frozen in between cannot act on an old
@@ -139,6 +164,9 @@ class Recovery:
         try:
             check_state(entry)
             operations = self._journal.operations(entry, deadline)
+            tables = frozenset(operation.table for operation in operations)
+            if not gate(tables):
+                return ResumeReport(entry.write_id, Resumed.HELD_BACK, tables=tables)
             claimed = self._journal.claim(entry, self._owner, deadline)
         except UnreadableEntry as error:
             return self._unreadable(entry.write_id, error)
@@ -157,34 +185,35 @@ class Recovery:
         return age_seconds >= seconds or age_seconds < 0
 
     def _attempt(self, entry: Entry, operations: tuple[Operation, ...], deadline: Deadline) -> ResumeReport:
-        results = self._propagation.apply(entry.stamp, located_actions(operations), deadline, late=True)
+        actions = [located for located in located_actions(operations) if located[0] not in entry.skipped]
+        results = self._propagation.apply(entry.stamp, actions, deadline, late=True)
         troubles = [result.trouble for result in results if result.trouble is not None]
         age_seconds = self._time.wall_seconds() - entry.committed_at_milliseconds / 1000
         fate = decide(troubles, attempts=entry.attempts, age_seconds=age_seconds)
+        next_at = int((self._time.wall_seconds() + backoff_seconds(entry.attempts, self._time)) * 1000)
+        reason = troubles[0].reason if troubles else ""
         try:
-            resumed = self._settle(entry, fate, troubles)
+            resumed = self._settle(entry, fate, reason, next_at)
         except TooLateError:
             resumed = Resumed.TOO_LATE
         except CallFailed as failure:
             # Not noted, so it is due again after the lease; nothing is lost by that.
-            return ResumeReport(entry.write_id, Resumed.STILL_PENDING, tuple(results), str(failure))
-        return ResumeReport(entry.write_id, resumed, tuple(results), troubles[0].reason if troubles else "")
+            resumed, reason = Resumed.STILL_PENDING, str(failure)
+        tables = frozenset(operation.table for operation in operations)
+        return ResumeReport(entry.write_id, resumed, tuple(results), reason, tables, next_at)
 
-    def _settle(self, entry: Entry, fate: Fate, troubles: list[Trouble]) -> Resumed:
+    def _settle(self, entry: Entry, fate: Fate, reason: str, next_at_milliseconds: int) -> Resumed:
         """Write down what became of the attempt. Only now may the entry go: effect, then proof, then removal."""
         deadline = self._deadline()
         if fate is Fate.FINISHED:
             self._journal.finish([(entry.shard, Stamp(entry.stamp))], deadline)
             self._events.info(Event.ENTRY_RECOVERED, write_id=entry.write_id, attempts=entry.attempts)
             return Resumed.FINISHED
-        reason = troubles[0].reason
         if fate is Fate.QUARANTINE:
             self._journal.quarantine(entry, reason, deadline)
             self._events.error(Event.ENTRY_QUARANTINED, write_id=entry.write_id, reason=reason)
             return Resumed.QUARANTINED
-        pause = backoff_seconds(entry.attempts, self._time)
-        next_at = int((self._time.wall_seconds() + pause) * 1000)
-        self._journal.postpone(entry, reason, next_at, deadline)
+        self._journal.postpone(entry, reason, next_at_milliseconds, deadline)
         self._events.warning(Event.ENTRY_STILL_PENDING, write_id=entry.write_id, reason=reason, attempts=entry.attempts)
         return Resumed.STILL_PENDING
 

@@ -13,6 +13,7 @@ CallName = Literal[
     "update_item",
     "delete_item",
     "query",
+    "scan",
     "batch_get_item",
     "batch_write_item",
     "describe_table",

@@ -82,8 +82,12 @@ class Store:
         *,
         start: WireItem | None = None,
         limit: int | None = None,
+        attributes: Sequence[str] = (),
     ) -> Page:
-        """One strongly consistent page of a partition of the system table, in order of `sk`."""
+        """One strongly consistent page of a partition of the system table, in order of `sk`.
+
+        With `attributes`, only those come back; the read units are those of the whole items all the same.
+        """
         request: dict[str, Any] = {
             "TableName": table,
             "KeyConditionExpression": "pk = :pk",
@@ -94,7 +98,21 @@ class Store:
             request["ExclusiveStartKey"] = start
         if limit is not None:
             request["Limit"] = limit
+        if attributes:
+            request |= _projection(attributes)
         answer = self._send("query", request, deadline)
+        return Page(answer.get("Items", []), answer.get("LastEvaluatedKey") or None)
+
+    def scan(
+        self, table: str, deadline: Deadline, *, start: WireItem | None = None, attributes: Sequence[str] = ()
+    ) -> Page:
+        """One strongly consistent page of a whole table, in no order."""
+        request: dict[str, Any] = {"TableName": table, "ConsistentRead": True}
+        if start is not None:
+            request["ExclusiveStartKey"] = start
+        if attributes:
+            request |= _projection(attributes)
+        answer = self._send("scan", request, deadline)
         return Page(answer.get("Items", []), answer.get("LastEvaluatedKey") or None)
 
     def batch_get(
@@ -193,10 +211,9 @@ def _batch_get_request(keys: Sequence[tuple[str, WireItem]], attributes: Mapping
 
 
 def _table_request(keys: list[WireItem], attributes: Sequence[str]) -> dict[str, Any]:
+    return {"Keys": keys, "ConsistentRead": True, **_projection(attributes)}
+
+
+def _projection(attributes: Sequence[str]) -> dict[str, Any]:
     names = {f"#a{index}": name for index, name in enumerate(attributes)}
-    return {
-        "Keys": keys,
-        "ConsistentRead": True,
-        "ProjectionExpression": ", ".join(names),
-        "ExpressionAttributeNames": names,
-    }
+    return {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names}

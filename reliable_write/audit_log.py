@@ -1,0 +1,85 @@
+"""What people did to writes and items: who, what, why, when. Written before the deed, so that no deed goes unrecorded.
+
+Records expire after a year, by TTL: they are the one kind of record, beside heartbeats, that may.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from reliable_write import limits
+from reliable_write.clock import Deadline, HybridClock, TimeSource
+from reliable_write.dynamodb import Condition, Store
+from reliable_write.system_table import TTL_ATTRIBUTE
+from reliable_write.values import WireItem
+
+_PARTITION: Final = "A"
+_FORMAT: Final = 1
+_OWN: Final = frozenset({"pk", "sk", "format", "action", "at", "operator", "reason", TTL_ATTRIBUTE})
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """One record."""
+
+    id: str
+    action: str
+    operator: str
+    reason: str
+    at_milliseconds: int
+    facts: WireItem
+    """What else was written down, for instance `write_id`; as the wire has it."""
+
+
+class AuditLog:
+    """The audit records of one system table."""
+
+    def __init__(self, store: Store, table: str, time: TimeSource) -> None:
+        self._store = store
+        self._table = table
+        self._time = time
+        self._clock = HybridClock(time)
+
+    def record(self, action: str, *, operator: str, reason: str, facts: WireItem, deadline: Deadline) -> WireItem:
+        """Write down what is about to be done; the record's key, for `withdraw`."""
+        now_seconds = self._time.wall_seconds()
+        key: WireItem = {"pk": {"S": _PARTITION}, "sk": {"S": self._clock.stamp()}}
+        item: WireItem = {
+            **facts,
+            **key,
+            "format": {"N": str(_FORMAT)},
+            "action": {"S": action},
+            "at": {"N": str(int(now_seconds * 1000))},
+            "operator": {"S": operator},
+            "reason": {"S": reason},
+            TTL_ATTRIBUTE: {"N": str(int(now_seconds + limits.AUDIT_SECONDS))},
+        }
+        self._store.put(self._table, item, Condition("attribute_not_exists(sk)"), deadline)
+        return key
+
+    def withdraw(self, key: WireItem, deadline: Deadline) -> None:
+        """The deed was refused, so it did not happen."""
+        self._store.delete_many(self._table, [key], deadline)
+
+    def deeds(self, deadline: Deadline) -> list[Deed]:
+        """All records, newest first."""
+        found: list[WireItem] = []
+        start: WireItem | None = None
+        while True:
+            page = self._store.query(self._table, _PARTITION, deadline, start=start)
+            found += page.items
+            start = page.next_key
+            if start is None:
+                return [_deed(item) for item in reversed(found)]
+
+
+def _deed(item: WireItem) -> Deed:
+    return Deed(
+        id=item["sk"]["S"],
+        action=item["action"]["S"],
+        operator=item["operator"]["S"],
+        reason=item["reason"]["S"],
+        at_milliseconds=int(item["at"]["N"]),
+        facts={name: value for name, value in item.items() if name not in _OWN},
+    )
