@@ -186,10 +186,14 @@ class EntryNotFoundError(ReliableWriteError):
 
 
 class TooLateError(ReliableWriteError):
-    """Another process moved the entry between our look and our change; look again."""
+    """Another process moved the entry between our look and our change; look again.
+
+    `ambiguous` is True where an answer was lost on the way: then it may have been our own request that moved it.
+    """
 
     outcome = Outcome.WILL_BE_WRITTEN
     retryable = True
+    ambiguous: bool = False
 
 
 class ConfigurationError(ReliableWriteError):

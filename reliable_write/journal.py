@@ -27,6 +27,7 @@ from reliable_write.entry import (
     State,
     UnreadableEntry,
     check_format,
+    chunk_group,
     chunk_key,
     decode_operations,
     entry_item,
@@ -40,6 +41,7 @@ from reliable_write.operations import Operation
 from reliable_write.values import WireItem
 from reliable_write.workers import Workers
 
+_KEY = ("pk", "sk")
 _FRESH = Condition("attribute_not_exists(sk)")
 
 
@@ -156,7 +158,7 @@ class Journal:
         try:
             self._store.delete(self.table, entry_key(entry.shard, entry.stamp), seen, deadline)
         except ConditionRefused as refused:
-            raise _too_late(entry) from refused
+            raise _too_late(entry, refused) from refused
 
     def _change(self, entry: Entry, update: str, names: dict[str, str], values: WireItem, deadline: Deadline) -> Entry:
         condition = Condition(
@@ -166,11 +168,27 @@ class Journal:
         try:
             return read_entry(self._store.update(self.table, key, update, condition, deadline))
         except ConditionRefused as refused:
-            raise _too_late(entry) from refused
+            raise _too_late(entry, refused) from refused
 
     def finish(self, entries: Iterable[tuple[int, Stamp]], deadline: Deadline) -> None:
         """Remove finished entries, up to 25, each given as shard and stamp."""
         self._store.delete_many(self.table, [entry_key(shard, stamp) for shard, stamp in entries], deadline)
+
+    def collect_chunks(self, group: str, deadline: Callable[[], Deadline]) -> int:
+        """Remove the chunks of an entry that is gone for good; how many there were.
+
+        Whoever calls has proved that its head is not there and that no put of it can land any more (CE15: a head whose
+        chunks were removed under it is a committed write without its payload).
+        """
+        removed = 0
+        while True:
+            page = self._store.query(
+                self.table, chunk_group(group), deadline(), limit=limits.BATCH_WRITE_REQUESTS_MAX, attributes=_KEY
+            )
+            if not page.items:
+                return removed
+            self._store.delete_many(self.table, page.items, deadline())
+            removed += len(page.items)
 
     # --- looking ------------------------------------------------------------------------------------------------
 
@@ -227,9 +245,14 @@ class Journal:
 _CHUNKS_MAX = limits.ENTRY_BYTES_DECODED_MAX // limits.CHUNK_BYTES_MAX
 
 
-def _too_late(entry: Entry) -> TooLateError:
+def _too_late(entry: Entry, refused: ConditionRefused) -> TooLateError:
+    """Who moved it is known only if every earlier try of our request was answered."""
+    if refused.ambiguous:
+        told = "has moved and an answer was lost, so it was this request or somebody else"
+    else:
+        told = "was moved on by somebody else, or is finished"
     return TooLateError(
-        f"Write {entry.write_id} was moved on by somebody else, or is finished. Look again.", write_id=entry.write_id
+        f"Write {entry.write_id} {told}. Look again.", write_id=entry.write_id, ambiguous=refused.ambiguous
     )
 
 

@@ -1,11 +1,13 @@
 """What people may do about a stuck write: look, explain, retry, skip, set aside, give up.
 
 The command line, the page and the monitor call these same functions. Each deed is recorded first (who, why), then done
-under the condition that the entry is as it was seen; `TooLateError` is an answer, and its record is withdrawn.
+under the condition that the entry is as it was seen; `TooLateError` is an answer, and its record is withdrawn, unless a
+lost answer leaves open whether the deed was done: then the record stays.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +17,8 @@ from typing import TypeVar
 from reliable_write.audit_log import AuditLog
 from reliable_write.clock import Deadline, Stamp, TimeSource
 from reliable_write.dynamodb import CallFailed, Store
-from reliable_write.entry import Entry, State, UnreadableEntry, check_state
-from reliable_write.errors import EntryNotFoundError, TooLateError, WriteRejectedError
+from reliable_write.entry import Entry, State, UnreadableEntry, check_format, check_state
+from reliable_write.errors import EntryNotFoundError, TooLateError, UnsupportedOperationError, WriteRejectedError
 from reliable_write.journal import Journal
 from reliable_write.operations import Action, Delete, Operation, Put, StampNames, located_actions
 from reliable_write.policy import Reading, read_stamps, stamp_of
@@ -153,15 +155,21 @@ class Operators:
 
     def retry(self, write_id: str, *, operator: str, reason: str, seen_epoch: int | None = None) -> Entry:
         """Make it pending and due at once; a monitor, or `resume`, does the rest."""
-        entry = self._find(write_id, seen_epoch)
+        entry = _known(self._find(write_id, seen_epoch))
         return self._deed("retry", entry, operator, reason, {}, partial(self._journal.retry, entry))
 
     def skip(
         self, write_id: str, places: Sequence[str], *, operator: str, reason: str, seen_epoch: int | None = None
     ) -> Entry:
         """Give up single operations, by their places; the others go on."""
-        entry = self._find(write_id, seen_epoch)
-        known = {place for place, _ in located_actions(self.operations(entry))}
+        entry = _known(self._find(write_id, seen_epoch))
+        try:
+            known = {place for place, _ in located_actions(self.operations(entry))}
+        except UnreadableEntry as error:
+            raise UnsupportedOperationError(
+                f"No operation of write {write_id} can be skipped, because none can be read: {error.reason}.",
+                write_id=write_id,
+            ) from error
         if unknown := sorted(set(places) - known):
             raise WriteRejectedError(f"Write {write_id} has no {unknown[0]}.", write_id=write_id)
         facts: WireItem = {"skipped": {"SS": sorted(set(places))}}
@@ -169,13 +177,13 @@ class Operators:
 
     def quarantine(self, write_id: str, *, operator: str, reason: str, seen_epoch: int | None = None) -> Entry:
         """Set it aside: no monitor tries it until somebody retries it."""
-        entry = self._find(write_id, seen_epoch)
+        entry = _known(self._find(write_id, seen_epoch))
         told = f"set aside by {operator}: {reason}"
         return self._deed("quarantine", entry, operator, reason, {}, partial(self._journal.quarantine, entry, told))
 
     def discard(self, write_id: str, *, operator: str, reason: str, seen_epoch: int | None = None) -> None:
         """Stop trying, for good. Not an undo: what was applied stays."""
-        entry = self._find(write_id, seen_epoch)
+        entry = _known(self._find(write_id, seen_epoch))
         self._deed("discard", entry, operator, reason, {}, partial(self._journal.discard, entry))
 
     def _deed(
@@ -193,9 +201,15 @@ class Operators:
         key = self._audit_log.record(action, operator=operator, reason=reason, facts=facts, deadline=self._deadline())
         try:
             return do(self._deadline())
-        except TooLateError:
-            self._audit_log.withdraw(key, self._deadline())
+        except (TooLateError, CallFailed) as error:
+            if not error.ambiguous:
+                self._withdraw(key)
             raise
+
+    def _withdraw(self, key: WireItem) -> None:
+        """A record too many (its removal failed) must not hide what became of the deed itself."""
+        with contextlib.suppress(CallFailed):
+            self._audit_log.withdraw(key, self._deadline())
 
     def _find(self, write_id: str, seen_epoch: int | None = None) -> Entry:
         try:
@@ -214,6 +228,19 @@ class Operators:
 
     def _deadline(self) -> Deadline:
         return Deadline.after(self._attempt_seconds, self._time)
+
+
+def _known(entry: Entry) -> Entry:
+    """A newer version's entry is not ours to change: we cannot tell what the change would mean to it."""
+    try:
+        check_format(entry)
+        check_state(entry)
+    except UnreadableEntry as error:
+        raise UnsupportedOperationError(
+            f"Write {entry.write_id} was left as it is: its {error.reason}. Use the newer reliable-write for it.",
+            write_id=entry.write_id,
+        ) from error
+    return entry
 
 
 def _is_bare(item: WireItem, names: StampNames) -> bool:
