@@ -207,10 +207,13 @@ def _decode64(text: str) -> bytes:
 
 # --- the entry as an item of the system table ---------------------------------------------------------------------
 
+SHARD_PREFIX: Final = "J#"
+CHUNK_PREFIX: Final = "C#"
+
 
 def shard_name(shard: int) -> str:
     """The partition of a shard."""
-    return f"J#{shard:03d}"
+    return f"{SHARD_PREFIX}{shard:03d}"
 
 
 def entry_key(shard: int, stamp: Stamp) -> WireItem:
@@ -218,9 +221,14 @@ def entry_key(shard: int, stamp: Stamp) -> WireItem:
     return {"pk": {"S": shard_name(shard)}, "sk": {"S": stamp}}
 
 
+def chunk_group(stamp: str) -> str:
+    """The partition of an entry's chunks."""
+    return f"{CHUNK_PREFIX}{stamp}"
+
+
 def chunk_key(stamp: Stamp, index: int) -> WireItem:
     """Where the n-th chunk of an entry's payload lives."""
-    return {"pk": {"S": f"C#{stamp}"}, "sk": {"S": f"{index:04d}"}}
+    return {"pk": {"S": chunk_group(stamp)}, "sk": {"S": f"{index:04d}"}}
 
 
 def shard_of(stamp: Stamp, shards: int) -> int:
@@ -270,7 +278,7 @@ def read_entry(item: WireItem) -> Entry:
         if not is_stamp(stamp):
             raise UnreadableEntry("its sort key is not a stamp")
         return Entry(
-            shard=int(item["pk"]["S"].removeprefix("J#")),
+            shard=int(item["pk"]["S"].removeprefix(SHARD_PREFIX)),
             stamp=Stamp(stamp),
             write_id=item["write_id"]["S"],
             format=int(item["format"]["N"]),

@@ -29,6 +29,15 @@ class Event(enum.StrEnum):
     ENTRY_STILL_PENDING = "entry_still_pending"
     ENTRY_QUARANTINED = "entry_quarantined"
     ENTRY_UNREADABLE = "entry_unreadable"
+    GHOST_REMOVED = "ghost_removed"
+    AUDIT_INCOMPLETE = "audit_incomplete"
+    AUDIT_SKIPPED_TABLE = "audit_skipped_table"
+    AUDIT_FOREIGN_STAMP = "audit_foreign_stamp"
+    TOMBSTONE_UNREADABLE = "tombstone_unreadable"
+    COLLECTION_OFF = "collection_off"
+    COLLECTION_HELD_BACK = "collection_held_back"
+    COLLECTION_OVERFULL = "collection_overfull"
+    COLLECTED = "collected"
 
 
 def default_logger() -> Any:

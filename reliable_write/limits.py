@@ -72,6 +72,17 @@ SIGNED_REQUEST_SECONDS: Final = 1800.0
 """How long a signed request may still be accepted. AWS says 5 minutes; the rest is margin for skew."""
 COLLECTION_WAIT_SECONDS: Final = COMMIT_REPEAT_SECONDS + ATTEMPT_DEADLINE_SECONDS + SIGNED_REQUEST_SECONDS
 """W: the longest that anything sent by a committer can still land."""
+CLOCK_ORDER_COLLECTION_SECONDS: Final = 86_400.0
+"""How much longer tombstones live where nobody witnesses them: the most by which two followed clocks may differ."""
+EARLY_AUDIT_SECONDS: Final = ATTEMPT_DEADLINE_SECONDS + LEASE_SECONDS + READ_TIMEOUT_SECONDS
+"""After a tombstone is first seen: attempts begun before it are out of time, and what they sent has arrived. A ghost
+that comes later still is found before the tombstone is collected."""
+AUDIT_PERIOD_SECONDS: Final = 60.0
+"""Between two audits. Each reads the whole system table."""
+WATCHED_TOMBSTONES_MAX: Final = 500_000
+"""Tombstones one auditor follows at a time, in at most some 200 MB; others wait until some of these are collected."""
+WATCHED_CHUNK_GROUPS_MAX: Final = 50_000
+COLLECTIONS_PER_AUDIT_MAX: Final = 20_000
 STAMP_AHEAD_SECONDS_MAX: Final = 86_400.0
 """A stamp further in the future than this is not taken for ours: following it would move everybody's clock."""
 SCHEMA_TTL_SECONDS: Final = 300.0

@@ -6,21 +6,48 @@ without TTL: removing one while an older entry is still alive would bring a dele
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Final
+
 from reliable_write.clock import Deadline, Stamp, TimeSource, is_too_far_ahead
 from reliable_write.dynamodb import Condition, ConditionRefused, Store
 from reliable_write.operations import Action, Delete, key_hash
 from reliable_write.policy import stamp_of
 from reliable_write.values import WireItem
 
+TOMBSTONE_PREFIX: Final = "T#"
+_SORT_KEY: Final = {"S": "T"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """A tombstone as stored."""
+
+    name: str
+    """Its partition: one for each deleted key."""
+    stamp: Stamp
+    table: str
+    key: WireItem
+    """The deleted item's key."""
+
 
 def tombstone_key(action: Action) -> WireItem:
     """Where the tombstone of the touched item lives."""
-    return {"pk": {"S": f"T#{key_hash(action)}"}, "sk": {"S": "T"}}
+    return {"pk": {"S": f"{TOMBSTONE_PREFIX}{key_hash(action)}"}, "sk": _SORT_KEY}
 
 
 def tombstone_stamp(item: WireItem) -> Stamp | None:
     """The stamp of a tombstone as stored."""
     return stamp_of(item, "stamp")
+
+
+def read_tombstone(item: WireItem) -> Tombstone | None:
+    """A tombstone from its item; None where it holds no stamp, table or key: it then stays as it is."""
+    stamp = tombstone_stamp(item)
+    table, key = item.get("table", {}).get("S"), item.get("key", {}).get("M")
+    if stamp is None or not table or not key:
+        return None
+    return Tombstone(item["pk"]["S"], stamp, table, key)
 
 
 class ForeignTombstone(Exception):
@@ -62,3 +89,24 @@ class Tombstones:
         if stamp is None or is_too_far_ahead(stamp, self._time):
             raise ForeignTombstone
         return stamp
+
+    def reread(self, tombstone: Tombstone, deadline: Deadline) -> Tombstone | None:
+        """The tombstone itself if it is still there as it was; None if it is gone or a newer delete renewed it."""
+        item = self._store.get(self.table, _place(tombstone), deadline)
+        return tombstone if item is not None and tombstone_stamp(item) == tombstone.stamp else None
+
+    def collect(self, tombstone: Tombstone, deadline: Deadline) -> bool:
+        """Remove it unless a newer delete renewed it; whether it was this call that removed it.
+
+        Whoever calls has proved that nothing with an older stamp can be applied any more.
+        """
+        as_audited = Condition("#s = :audited", {"#s": "stamp"}, {":audited": {"S": tombstone.stamp}})
+        try:
+            self._store.delete(self.table, _place(tombstone), as_audited, deadline)
+        except ConditionRefused as refused:
+            return refused.found is None and refused.ambiguous
+        return True
+
+
+def _place(tombstone: Tombstone) -> WireItem:
+    return {"pk": {"S": tombstone.name}, "sk": _SORT_KEY}

@@ -1,0 +1,407 @@
+"""Tombstone audits and collection: what late writes left at deleted keys goes, then what nobody needs any more.
+
+T is a tombstone, W `AuditSettings.collection_wait_seconds`; all waits are counted on this process's own elapsed clock,
+from when it first saw T with this very stamp.
+
+- *Early audit.* Once attempts begun before T are out of time, a ghost at its key is removed, see
+  `reliable_write.ghosts`.
+- *Collection.* Nothing with a stamp as old as T's may be able to land any more. A first wait of W, after which no
+  commit that did not witness T can reach its commit point; then a complete pass over the journal that shows no entry,
+  in whatever state or format, with a stamp up to T's; a second wait of W, in which what the last attempts at such
+  entries sent lands or dies; then one more audit; then T goes if it still is the one audited. An older entry seen on
+  the way begins both waits anew. A pass that did not see everything proves nothing.
+- *Chunks* go 2 W after their head was last seen.
+
+Nothing is remembered but in this process: a new one begins its waits anew, so a crash at any point costs time alone.
+Receipts will be collected by the same rule and fourteen days: `_Round` is where their turn will be.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from reliable_write import limits
+from reliable_write.clock import Stamp, is_too_far_ahead
+from reliable_write.dynamodb import CallFailed
+from reliable_write.engine import Engine
+from reliable_write.events import Event
+from reliable_write.ghosts import Ghosts, Sight
+from reliable_write.inventory import Glimpse, Inventory
+from reliable_write.policy import FailureKind
+from reliable_write.tombstones import Tombstone
+
+Stop = Callable[[], bool]
+"""Whether to end the round early: the monitor drains, or a scheduled run is out of time."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """How patient an auditor is. The waits are the protocol's: shorter ones are for tests on a compressed time line."""
+
+    gc: bool = True
+    """False where requests do not age (engines that check no signatures): then nothing is ever collected."""
+    period_seconds: float = limits.AUDIT_PERIOD_SECONDS
+    early_audit_after_seconds: float = limits.EARLY_AUDIT_SECONDS
+    collection_wait_seconds: float = limits.COLLECTION_WAIT_SECONDS
+    clock_order_seconds: float = limits.CLOCK_ORDER_COLLECTION_SECONDS
+    """Added to the first wait in installations with `order="clock"`."""
+    parallel_max: int = 8
+    """Keys looked at at once, so that recovery keeps most of the threads."""
+    tombstones_max: int = limits.WATCHED_TOMBSTONES_MAX
+    chunk_groups_max: int = limits.WATCHED_CHUNK_GROUPS_MAX
+    collections_max: int = limits.COLLECTIONS_PER_AUDIT_MAX
+    """Tombstones collected in one round."""
+    table_troubles_max: int = 3
+    """After so many failures of one table in one round, its other keys wait for the next."""
+
+
+@dataclass(slots=True)
+class AuditReport:
+    """What one round saw and did."""
+
+    complete: bool = False
+    """Whether the whole system table was seen. Only then is anything collected."""
+    reason: str = ""
+    """Why it was not."""
+    tombstones: int = 0
+    tombstones_unwatched: int = 0
+    """Over `AuditSettings.tombstones_max`: neither audited nor collected yet."""
+    tombstones_unreadable: int = 0
+    held_back: int = 0
+    """Tombstones whose waits an older entry in the journal began anew."""
+    audited: int = 0
+    ghosts_removed: int = 0
+    foreign: int = 0
+    troubles: int = 0
+    """Keys that could not be looked at, or not collected; each is tried again next time."""
+    skipped: int = 0
+    """Keys not even tried: their table failed too often in this round, or the round was ended."""
+    tombstones_collected: int = 0
+    chunk_groups: int = 0
+    chunks_collected: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What is known of one tombstone."""
+
+    stamp: Stamp
+    quiet_since: float
+    """First seen, or the last time an older entry was seen: the first wait begins here."""
+    early_audit_at: float
+    clear_at: float | None = None
+    """When a pass begun after the first wait had shown no older entry: the second wait begins here."""
+    seen_in_round: int = 0
+    alarmed: bool = False
+
+
+@dataclass(slots=True)
+class _Headless:
+    """What is known of one group of chunks."""
+
+    headless_since: float | None = None
+    """None until a complete pass has shown chunks and no head."""
+    seen_in_round: int = 0
+    head_in_round: int = 0
+
+
+@dataclass(slots=True)
+class _Round:
+    """One pass, and what it has shown so far."""
+
+    number: int
+    began: float
+    report: AuditReport = field(default_factory=AuditReport)
+    oldest_entry: str | None = None
+    due: list[Tombstone] = field(default_factory=list)
+    """Tombstones whose waits are over, if the rest of the pass does not object."""
+    table_troubles: Counter[str] = field(default_factory=Counter)
+
+
+class Auditor:
+    """Audits and collects in one system table. For one thread; any number of processes."""
+
+    def __init__(self, engine: Engine, settings: AuditSettings | None = None) -> None:
+        self._engine = engine
+        self._settings = settings if settings is not None else AuditSettings()
+        self._inventory = Inventory(engine.store, engine.journal.table)
+        self._ghosts = Ghosts(engine.store, engine.tombstones, engine.time, engine.installation.names)
+        self._watches: dict[str, _Watch] = {}
+        self._groups: dict[str, _Headless] = {}
+        self._unreadable: set[str] = set()
+        self._rounds = 0
+        self._due_at = 0.0
+        if not self._settings.gc:
+            engine.events.warning(
+                Event.COLLECTION_OFF,
+                told="tombstones and chunks are kept for ever: gc is off. It must be where the engine checks no "
+                "signatures; elsewhere switch it on.",
+            )
+
+    def due(self) -> bool:
+        """Whether a period has passed since the last round began."""
+        return self._now() >= self._due_at
+
+    def run_once(self, stop: Stop = lambda: False) -> AuditReport:
+        """One round: a pass over the system table, early audits on the way, collection after a complete one.
+
+        Never raises for what DynamoDB answers; the report and the events tell.
+        """
+        self._rounds += 1
+        current = _Round(self._rounds, self._now())
+        report = current.report
+        jitter = self._engine.time.jitter(self._settings.period_seconds / 10)
+        self._due_at = current.began + self._settings.period_seconds + jitter
+        try:
+            report.complete = self._pass_through(current, stop)
+        except CallFailed as failure:
+            report.reason = str(failure)
+            self._engine.events.warning(Event.AUDIT_INCOMPLETE, reason=report.reason)
+        self._judge_waits(current)
+        if report.complete:
+            self._collect(current, stop)
+        report.seconds = self._now() - current.began
+        self._tell(report)
+        return report
+
+    # --- the pass -----------------------------------------------------------------------------------------------
+
+    def _pass_through(self, current: _Round, stop: Stop) -> bool:
+        for glimpse in self._inventory.glimpses(self._engine.attempt_deadline):
+            if stop():
+                current.report.reason = "stopped"
+                return False
+            self._note_entries(current, glimpse.entries)
+            self._note_chunk_groups(current, glimpse.chunk_groups)
+            self._note_unreadable(current, glimpse)
+            early = [tombstone for tombstone in glimpse.tombstones if self._note_tombstone(current, tombstone)]
+            self._audit_early(current, early, stop)
+        return True
+
+    def _note_entries(self, current: _Round, sort_keys: Iterable[str]) -> None:
+        for sort_key in sort_keys:
+            if current.oldest_entry is None or sort_key < current.oldest_entry:
+                current.oldest_entry = sort_key
+            if sort_key in self._groups:
+                self._groups[sort_key].head_in_round = current.number
+
+    def _note_chunk_groups(self, current: _Round, names: Iterable[str]) -> None:
+        """A group new to us may have had its head on an earlier page: this round can say nothing about it."""
+        for name in names:
+            if name not in self._groups:
+                if len(self._groups) >= self._settings.chunk_groups_max:
+                    continue
+                self._groups[name] = _Headless(head_in_round=current.number)
+            self._groups[name].seen_in_round = current.number
+
+    def _note_unreadable(self, current: _Round, glimpse: Glimpse) -> None:
+        for name in glimpse.unreadable_tombstones:
+            current.report.tombstones_unreadable += 1
+            self._alarm_unreadable(name)
+
+    def _alarm_unreadable(self, name: str) -> None:
+        if name not in self._unreadable and len(self._unreadable) < _ALARMS_MAX:
+            self._unreadable.add(name)
+            self._engine.events.error(Event.TOMBSTONE_UNREADABLE, tombstone=name, told="left alone")
+
+    def _note_tombstone(self, current: _Round, tombstone: Tombstone) -> bool:
+        """Watch it; whether its early audit is due. The clock is read after the page: it was there by then."""
+        now = self._now()
+        report = current.report
+        report.tombstones += 1
+        if is_too_far_ahead(tombstone.stamp, self._engine.time):
+            # No order with it is known, so nothing may be called older than it.
+            report.tombstones_unreadable += 1
+            self._alarm_unreadable(tombstone.name)
+            return False
+        watch = self._watches.get(tombstone.name)
+        if watch is None and len(self._watches) >= self._settings.tombstones_max:
+            report.tombstones_unwatched += 1
+            return False
+        if watch is None or watch.stamp != tombstone.stamp:
+            watch = _Watch(tombstone.stamp, now, now + self._settings.early_audit_after_seconds)
+            self._watches[tombstone.name] = watch
+        watch.seen_in_round = current.number
+        if self._waits_are_over(watch, current) and len(current.due) < self._settings.collections_max:
+            current.due.append(tombstone)
+            return False
+        return now >= watch.early_audit_at
+
+    def _waits_are_over(self, watch: _Watch, current: _Round) -> bool:
+        wait_seconds = self._settings.collection_wait_seconds
+        return self._settings.gc and watch.clear_at is not None and current.began >= watch.clear_at + wait_seconds
+
+    # --- audits -------------------------------------------------------------------------------------------------
+
+    def _audit_early(self, current: _Round, tombstones: Sequence[Tombstone], stop: Stop) -> None:
+        for tombstone, sight in self._look(current, tombstones, stop):
+            if sight is not Sight.MOVED:
+                self._watches[tombstone.name].early_audit_at = _NEVER
+
+    def _look(self, current: _Round, tombstones: Sequence[Tombstone], stop: Stop) -> Iterable[tuple[Tombstone, Sight]]:
+        """Audit these keys, a few at a time; those that could be looked at, with what was seen."""
+        for batch in _batches(tombstones, self._settings.parallel_max):
+            if stop():
+                current.report.skipped += len(batch)
+                continue
+            tried = [tombstone for tombstone in batch if self._may_try(current, tombstone)]
+            current.report.skipped += len(batch) - len(tried)
+            seen = self._engine.workers.run_all([partial(self._audit, tombstone) for tombstone in tried])
+            for tombstone, sight in zip(tried, seen, strict=True):
+                if isinstance(sight, CallFailed):
+                    self._note_trouble(current, tombstone, sight)
+                else:
+                    self._note_sight(current, tombstone, sight)
+                    yield tombstone, sight
+
+    def _audit(self, tombstone: Tombstone) -> Sight | CallFailed:
+        try:
+            return self._ghosts.audit(tombstone, self._engine.attempt_deadline())
+        except CallFailed as failure:
+            return failure
+
+    def _may_try(self, current: _Round, tombstone: Tombstone) -> bool:
+        return current.table_troubles[tombstone.table] < self._settings.table_troubles_max
+
+    def _note_sight(self, current: _Round, tombstone: Tombstone, sight: Sight) -> None:
+        current.report.audited += 1
+        if sight is Sight.REMOVED:
+            current.report.ghosts_removed += 1
+            self._engine.events.info(Event.GHOST_REMOVED, table=tombstone.table, tombstone=tombstone.name)
+        elif sight is Sight.FOREIGN:
+            current.report.foreign += 1
+            self._alarm_foreign(tombstone)
+
+    def _alarm_foreign(self, tombstone: Tombstone) -> None:
+        watch = self._watches[tombstone.name]
+        if not watch.alarmed:
+            watch.alarmed = True
+            self._engine.events.error(
+                Event.AUDIT_FOREIGN_STAMP,
+                table=tombstone.table,
+                tombstone=tombstone.name,
+                told="an item at a deleted key carries a stamp this library did not write; it is left alone",
+            )
+
+    def _note_trouble(self, current: _Round, tombstone: Tombstone, failure: CallFailed) -> None:
+        current.report.troubles += 1
+        if failure.kind in _ABOUT_THE_TABLE:
+            current.table_troubles[tombstone.table] += 1
+            if current.table_troubles[tombstone.table] == self._settings.table_troubles_max:
+                self._engine.events.warning(
+                    Event.AUDIT_SKIPPED_TABLE, table=tombstone.table, reason=str(failure), told="until the next round"
+                )
+
+    # --- waits --------------------------------------------------------------------------------------------------
+
+    def _judge_waits(self, current: _Round) -> None:
+        """What the pass means for each wait. An older entry that was seen counts even where the pass broke off; that
+        none was seen counts only after a complete one.
+        """
+        now = self._now()
+        for name, watch in list(self._watches.items()):
+            if self._has_older_entry(watch, current):
+                watch.quiet_since, watch.clear_at = now, None
+                current.report.held_back += 1
+            elif current.report.complete and watch.seen_in_round != current.number:
+                del self._watches[name]  # collected by another auditor
+            elif current.report.complete and watch.clear_at is None and current.began >= self._first_wait_end(watch):
+                watch.clear_at = now
+        self._judge_groups(current, now)
+
+    def _has_older_entry(self, watch: _Watch, current: _Round) -> bool:
+        return current.oldest_entry is not None and current.oldest_entry <= watch.stamp
+
+    def _first_wait_end(self, watch: _Watch) -> float:
+        more_seconds = self._settings.clock_order_seconds if self._engine.installation.order == "clock" else 0.0
+        return watch.quiet_since + self._settings.collection_wait_seconds + more_seconds
+
+    def _judge_groups(self, current: _Round, now: float) -> None:
+        for name, group in list(self._groups.items()):
+            if group.head_in_round == current.number:
+                group.headless_since = None
+            elif current.report.complete and group.seen_in_round != current.number:
+                del self._groups[name]
+            elif current.report.complete and group.headless_since is None:
+                group.headless_since = now
+        current.report.chunk_groups = len(self._groups)
+
+    # --- collection ---------------------------------------------------------------------------------------------
+
+    def _collect(self, current: _Round, stop: Stop) -> None:
+        if not self._settings.gc:
+            return
+        due = [tombstone for tombstone in current.due if self._waits_are_over(self._watches[tombstone.name], current)]
+        audited = [tombstone for tombstone, sight in self._look(current, due, stop) if sight in _SETTLED]
+        for batch in _batches(audited, self._settings.parallel_max):
+            ended = self._engine.workers.run_all([partial(self._collect_tombstone, tombstone) for tombstone in batch])
+            current.report.tombstones_collected += ended.count(True)
+            current.report.troubles += ended.count(None)
+        self._collect_chunks(current, stop)
+
+    def _collect_tombstone(self, tombstone: Tombstone) -> bool | None:
+        try:
+            return self._engine.tombstones.collect(tombstone, self._engine.attempt_deadline())
+        except CallFailed:
+            return None
+
+    def _collect_chunks(self, current: _Round, stop: Stop) -> None:
+        for name, group in self._groups.items():
+            since = group.headless_since
+            if since is None or current.began < since + 2 * self._settings.collection_wait_seconds:
+                continue
+            if stop():
+                return
+            try:
+                current.report.chunks_collected += self._engine.journal.collect_chunks(
+                    name, self._engine.attempt_deadline
+                )
+            except CallFailed:
+                current.report.troubles += 1
+
+    # --- small parts --------------------------------------------------------------------------------------------
+
+    def _tell(self, report: AuditReport) -> None:
+        if report.tombstones_collected or report.chunks_collected:
+            self._engine.events.info(
+                Event.COLLECTED, tombstones=report.tombstones_collected, chunks=report.chunks_collected
+            )
+        if report.held_back:
+            self._engine.events.debug(Event.COLLECTION_HELD_BACK, tombstones=report.held_back)
+        if report.tombstones_unwatched:
+            self._engine.events.warning(Event.COLLECTION_OVERFULL, tombstones=report.tombstones_unwatched)
+
+    def _now(self) -> float:
+        return self._engine.time.elapsed_seconds()
+
+
+_NEVER = float("inf")
+_ALARMS_MAX = 1000
+_SETTLED = frozenset({Sight.NOTHING, Sight.LATER, Sight.UNSTAMPED, Sight.REMOVED})
+"""After one of these nothing at the key needs its tombstone. A foreign stamp may be repaired, and then it might."""
+_ABOUT_THE_TABLE = frozenset(
+    {
+        FailureKind.TABLE_MISSING,
+        FailureKind.THROTTLED,
+        FailureKind.UNREACHABLE,
+        FailureKind.TIMEOUT,
+        FailureKind.SERVER,
+        FailureKind.DEADLINE,
+        FailureKind.CREDENTIALS,
+    }
+)
+"""Failures that the table's next key would meet as well; others may be about the one item."""
+
+
+def _batches(tombstones: Sequence[Tombstone], size: int) -> Iterable[Sequence[Tombstone]]:
+    iterator = iter(tombstones)
+    while batch := tuple(itertools.islice(iterator, size)):
+        yield batch
+
+
+__all__ = ["AuditReport", "AuditSettings", "Auditor"]
