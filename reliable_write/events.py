@@ -38,6 +38,13 @@ class Event(enum.StrEnum):
     COLLECTION_HELD_BACK = "collection_held_back"
     COLLECTION_OVERFULL = "collection_overfull"
     COLLECTED = "collected"
+    NO_MONITOR = "no_monitor"
+    SHARD_UNREAD = "shard_not_read"
+    TABLE_HELD_BACK = "table_held_back"
+    TABLE_TAKEN_AGAIN = "table_taken_again"
+    MONITOR_STARTED = "monitor_started"
+    MONITOR_DRAINED = "monitor_drained"
+    MONITOR_FAILED = "monitor_failed"
 
 
 def default_logger() -> Any:

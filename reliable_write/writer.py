@@ -98,6 +98,16 @@ class ReliableWriter:
         """Finishing what a crashed writer left behind."""
         return WriterRecovery(self)
 
+    @property
+    def time(self) -> TimeSource:
+        """The clocks it goes by; for those that work beside it, such as a monitor."""
+        return self._time
+
+    @property
+    def events(self) -> Events:
+        """Where it tells what happens."""
+        return self._events
+
     def init(self, installation: Installation | None = None) -> None:
         """Make the system table where it is missing. `reliable-write init` does the same and shows what holds."""
         client = self.client
