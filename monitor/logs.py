@@ -1,0 +1,101 @@
+"""The daemon's log: one line per event on stderr, JSON for machines or coloured columns for people. Never values.
+
+Three ways by which an item's values reach logs elsewhere are closed here: botocore at level DEBUG logs whole requests,
+tracebacks "with locals" print every variable, and messages of foreign exceptions quote what they refuse.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from types import TracebackType
+from typing import Any, Final, Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from reliable_write.errors import ReliableWriteError
+
+LogFormat = Literal["json", "console"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+TALKATIVE: Final = ("boto3", "botocore", "urllib3", "s3transfer", "asyncio", "uvicorn")
+"""Loggers kept at WARNING whatever level is asked for: their debug lines hold requests."""
+
+_CAUSES_MAX: Final = 5
+
+
+def configure_logs(log_format: LogFormat = "json", level: LogLevel = "info", stream: TextIO | None = None) -> None:
+    """Send the events of the library, the monitor and the standard library's loggers to one stream (stderr)."""
+    stream = stream if stream is not None else sys.stderr
+    number = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        tell_exception_without_values,
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderer(log_format, stream)],
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(number)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+def _renderer(log_format: LogFormat, stream: TextIO) -> list[Processor]:
+    if log_format == "json":
+        return [structlog.processors.JSONRenderer(default=str)]
+    plain = structlog.dev.plain_traceback  # Rich's, the default where it is installed, shows the variables
+    return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]
+
+
+def tell_exception_without_values(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace `exc_info` by where it happened and what kind it was; messages only where they are our own."""
+    info = event.pop("exc_info", None)
+    error = _exception_of(info)
+    if error is not None:
+        event["error"] = describe(error)
+        event["where"] = _where(error.__traceback__)
+    return event
+
+
+def describe(error: BaseException) -> str:
+    """The kinds of an exception and its causes; the message where it is ours, which never holds a value."""
+    told: list[str] = []
+    seen: BaseException | None = error
+    while seen is not None and len(told) < _CAUSES_MAX:
+        kind = type(seen).__name__
+        told.append(f"{kind}: {seen.message}" if isinstance(seen, ReliableWriteError) else kind)
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return "; caused by ".join(told)
+
+
+def _exception_of(info: Any) -> BaseException | None:
+    if isinstance(info, BaseException):
+        return info
+    if isinstance(info, tuple):
+        return info[1] if isinstance(info[1], BaseException) else None
+    return sys.exc_info()[1] if info else None
+
+
+def _where(trace: TracebackType | None) -> list[str]:
+    frames = traceback.extract_tb(trace)
+    return [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
