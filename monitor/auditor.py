@@ -44,7 +44,6 @@ class AuditSettings:
 
     gc: bool = True
     """False where requests do not age (engines that check no signatures): then nothing is ever collected."""
-    period_seconds: float = limits.AUDIT_PERIOD_SECONDS
     early_audit_after_seconds: float = limits.EARLY_AUDIT_SECONDS
     collection_wait_seconds: float = limits.COLLECTION_WAIT_SECONDS
     clock_order_seconds: float = limits.CLOCK_ORDER_COLLECTION_SECONDS
@@ -135,17 +134,12 @@ class Auditor:
         self._groups: dict[str, _Headless] = {}
         self._unreadable: set[str] = set()
         self._rounds = 0
-        self._due_at = 0.0
         if not self._settings.gc:
             engine.events.warning(
                 Event.COLLECTION_OFF,
                 told="tombstones and chunks are kept for ever: gc is off. It must be where the engine checks no "
                 "signatures; elsewhere switch it on.",
             )
-
-    def due(self) -> bool:
-        """Whether a period has passed since the last round began."""
-        return self._now() >= self._due_at
 
     def run_once(self, stop: Stop = lambda: False) -> AuditReport:
         """One round: a pass over the system table, early audits on the way, collection after a complete one.
@@ -155,8 +149,6 @@ class Auditor:
         self._rounds += 1
         current = _Round(self._rounds, self._now())
         report = current.report
-        jitter = self._engine.time.jitter(self._settings.period_seconds / 10)
-        self._due_at = current.began + self._settings.period_seconds + jitter
         try:
             report.complete = self._pass_through(current, stop)
         except CallFailed as failure:
@@ -342,6 +334,9 @@ class Auditor:
             ended = self._engine.workers.run_all([partial(self._collect_tombstone, tombstone) for tombstone in batch])
             current.report.tombstones_collected += ended.count(True)
             current.report.troubles += ended.count(None)
+            for tombstone, collected in zip(batch, ended, strict=True):
+                if collected:
+                    del self._watches[tombstone.name]
         self._collect_chunks(current, stop)
 
     def _collect_tombstone(self, tombstone: Tombstone) -> bool | None:
@@ -351,7 +346,7 @@ class Auditor:
             return None
 
     def _collect_chunks(self, current: _Round, stop: Stop) -> None:
-        for name, group in self._groups.items():
+        for name, group in list(self._groups.items()):
             since = group.headless_since
             if since is None or current.began < since + 2 * self._settings.collection_wait_seconds:
                 continue
@@ -363,6 +358,8 @@ class Auditor:
                 )
             except CallFailed:
                 current.report.troubles += 1
+            else:
+                del self._groups[name]
 
     # --- small parts --------------------------------------------------------------------------------------------
 

@@ -60,6 +60,9 @@ HEARTBEAT_SECONDS: Final = 5.0
 HEARTBEAT_ALIVE_SECONDS: Final = 20.0
 """A monitor not heard of for longer counts as gone: four beats, and room for skewed clocks."""
 HEARTBEAT_KEPT_SECONDS: Final = 86_400.0
+MONITOR_CHECK_SECONDS: Final = 2.0
+MONITOR_CHECK_EVERY_SECONDS: Final = 60.0
+"""A writer that leaves an entry to the monitors looks whether there is one: so long, and not more often than that."""
 AUDIT_SECONDS: Final = 365 * 86_400.0
 """How long audit records are kept, by TTL."""
 BACKOFF_BASE_SECONDS: Final = 1.0
@@ -77,8 +80,6 @@ CLOCK_ORDER_COLLECTION_SECONDS: Final = 86_400.0
 EARLY_AUDIT_SECONDS: Final = ATTEMPT_DEADLINE_SECONDS + LEASE_SECONDS + READ_TIMEOUT_SECONDS
 """After a tombstone is first seen: attempts begun before it are out of time, and what they sent has arrived. A ghost
 that comes later still is found before the tombstone is collected."""
-AUDIT_PERIOD_SECONDS: Final = 60.0
-"""Between two audits. Each reads the whole system table."""
 WATCHED_TOMBSTONES_MAX: Final = 500_000
 """Tombstones one auditor follows at a time, in at most some 200 MB; others wait until some of these are collected."""
 WATCHED_CHUNK_GROUPS_MAX: Final = 50_000

@@ -1,0 +1,242 @@
+"""Tables in memory, behind the engine's own `Calls` protocol: every request is one atomic step, pages are small.
+
+It knows exactly the expressions that the library sends and refuses all others. A request may be caught on its way out
+and land later, or never: that is how a test says "still in flight".
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from reliable_write.clock import Deadline
+from reliable_write.dynamodb import CallFailed, CallName, ConditionRefused
+from reliable_write.policy import FailureKind
+from reliable_write.values import WireItem
+
+Request = Mapping[str, Any]
+_TOKENS = re.compile(r"\s*(attribute_not_exists|attribute_exists|AND|OR|[()=<,+]|[#:]?\w+)")
+
+
+@dataclass
+class Table:
+    key_names: tuple[str, ...]
+    items: dict[str, WireItem] = field(default_factory=dict)
+
+    def place(self, item: WireItem) -> str:
+        return "\0".join(f"{next(iter(item[name].values()))}" for name in self.key_names)
+
+
+class MemoryTables:
+    """`Calls` over dictionaries."""
+
+    def __init__(self, *, page_items: int = 3, tells_old_items: bool = True) -> None:
+        self.tables: dict[str, Table] = {}
+        self.page_items = page_items
+        self.tells_old_items = tells_old_items
+        self.sent: list[tuple[CallName, Request]] = []
+        self.before: Callable[[CallName, Request], None] = lambda _call, _request: None
+        """May raise, or change what is there, before a request is applied."""
+
+    def create(self, name: str, *key_names: str) -> None:
+        self.tables[name] = Table(key_names)
+
+    def items(self, table: str) -> list[WireItem]:
+        return [copy.deepcopy(item) for _, item in sorted(self.tables[table].items.items())]
+
+    def send(self, call: CallName, request: Request, deadline: Deadline) -> dict[str, Any]:
+        if deadline.passed():
+            raise CallFailed(FailureKind.DEADLINE, "DeadlinePassed", request.get("TableName"))
+        self.sent.append((call, request))
+        self.before(call, request)
+        return self.apply(call, request)
+
+    def apply(self, call: CallName, request: Request) -> dict[str, Any]:
+        """Let a request land."""
+        answer: dict[str, Any] = copy.deepcopy(getattr(self, f"_{call}")(copy.deepcopy(request)))
+        return answer
+
+    def _table(self, name: str) -> Table:
+        if name not in self.tables:
+            raise CallFailed(FailureKind.TABLE_MISSING, "ResourceNotFoundException", name)
+        return self.tables[name]
+
+    def _get_item(self, request: Request) -> dict[str, Any]:
+        table = self._table(request["TableName"])
+        item = table.items.get(table.place(request["Key"]))
+        return {} if item is None else {"Item": item}
+
+    def _put_item(self, request: Request) -> dict[str, Any]:
+        table = self._table(request["TableName"])
+        place = table.place(request["Item"])
+        self._check(request, table.items.get(place))
+        table.items[place] = request["Item"]
+        return {}
+
+    def _delete_item(self, request: Request) -> dict[str, Any]:
+        table = self._table(request["TableName"])
+        place = table.place(request["Key"])
+        self._check(request, table.items.get(place))
+        table.items.pop(place, None)
+        return {}
+
+    def _update_item(self, request: Request) -> dict[str, Any]:
+        table = self._table(request["TableName"])
+        place = table.place(request["Key"])
+        self._check(request, table.items.get(place))
+        item = table.items.setdefault(place, dict(request["Key"]))
+        _update(item, request)
+        return {"Attributes": item}
+
+    def _query(self, request: Request) -> dict[str, Any]:
+        assert request["KeyConditionExpression"] == "pk = :pk"
+        wanted = request["ExpressionAttributeValues"][":pk"]
+        return self._page(request, lambda item: item["pk"] == wanted)
+
+    def _scan(self, request: Request) -> dict[str, Any]:
+        return self._page(request, lambda _: True)
+
+    def _page(self, request: Request, wanted: Callable[[WireItem], bool]) -> dict[str, Any]:
+        table = self._table(request["TableName"])
+        start = request.get("ExclusiveStartKey")
+        after = "" if start is None else table.place(start)
+        found = [(place, item) for place, item in sorted(table.items.items()) if place > after and wanted(item)]
+        size = min(self.page_items, request.get("Limit", self.page_items))
+        page = [_projected(item, request) for _, item in found[:size]]
+        if len(found) <= size:
+            return {"Items": page}
+        return {"Items": page, "LastEvaluatedKey": {name: found[size - 1][1][name] for name in table.key_names}}
+
+    def _batch_get_item(self, request: Request) -> dict[str, Any]:
+        return {
+            "Responses": {name: list(self._found(name, wanted)) for name, wanted in request["RequestItems"].items()}
+        }
+
+    def _found(self, name: str, wanted: Request) -> Iterator[WireItem]:
+        table = self._table(name)
+        for key in wanted["Keys"]:
+            item = table.items.get(table.place(key))
+            if item is not None:
+                yield _projected(item, wanted)
+
+    def _batch_write_item(self, request: Request) -> dict[str, Any]:
+        for name, rows in request["RequestItems"].items():
+            assert 0 < len(rows) <= 25
+            for row in rows:
+                self._table(name).items.pop(self._table(name).place(row["DeleteRequest"]["Key"]), None)
+        return {}
+
+    def _describe_table(self, request: Request) -> dict[str, Any]:
+        table = self._table(request["TableName"])
+        roles = ("HASH", "RANGE")
+        return {
+            "Table": {
+                "TableName": request["TableName"],
+                "AttributeDefinitions": [{"AttributeName": name, "AttributeType": "S"} for name in table.key_names],
+                "KeySchema": [
+                    {"AttributeName": name, "KeyType": role} for name, role in zip(table.key_names, roles, strict=False)
+                ],
+            }
+        }
+
+    def _check(self, request: Request, found: WireItem | None) -> None:
+        if not _Expression(request["ConditionExpression"], request, found or {}).holds():
+            raise ConditionRefused(copy.deepcopy(found) if self.tells_old_items else None)
+
+
+def _projected(item: WireItem, request: Request) -> WireItem:
+    names = [request["ExpressionAttributeNames"][part] for part in _listed(request.get("ProjectionExpression", ""))]
+    return {name: value for name, value in item.items() if not names or name in names}
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in re.split(r",(?![^(]*\))", text) if part.strip()]
+
+
+def _update(item: WireItem, request: Request) -> None:
+    parts = re.split(r"\b(SET|REMOVE|ADD)\b", request["UpdateExpression"])[1:]
+    before = dict(item)
+    for verb, text in zip(parts[::2], parts[1::2], strict=True):
+        for part in _listed(text):
+            if verb == "REMOVE":
+                item.pop(_name(part, request), None)
+            elif verb == "ADD":
+                name, value = part.split()
+                added = request["ExpressionAttributeValues"][value]["SS"]
+                item[_name(name, request)] = {"SS": sorted({*before.get(name, {"SS": []})["SS"], *added})}
+            else:
+                target, _, source = part.partition(" = ")
+                item[_name(target, request)] = _sum([_operand(one, before, request) for one in source.split(" + ")])
+
+
+def _sum(values: list[dict[str, Any]]) -> dict[str, Any]:
+    return values[0] if len(values) == 1 else {"N": str(sum(int(value["N"]) for value in values))}
+
+
+def _operand(text: str, item: WireItem, request: Request) -> dict[str, Any]:
+    if match := re.fullmatch(r"if_not_exists\((.+), (.+)\)", text):
+        name = _name(match[1], request)
+        return item[name] if name in item else _operand(match[2], item, request)
+    value: dict[str, Any] = (
+        request["ExpressionAttributeValues"][text] if text.startswith(":") else item[_name(text, request)]
+    )
+    return value
+
+
+def _name(text: str, request: Request) -> str:
+    name: str = request["ExpressionAttributeNames"][text] if text.startswith("#") else text
+    return name
+
+
+class _Expression:
+    """AND, OR, brackets, `=`, `<` and the two functions; as in DynamoDB, what is absent compares as false."""
+
+    def __init__(self, text: str, request: Request, item: WireItem) -> None:
+        self._rest = _TOKENS.findall(text)
+        assert "".join(self._rest) == re.sub(r"\s", "", text), f"this fake does not know: {text}"
+        self._request = request
+        self._item = item
+
+    def holds(self) -> bool:
+        held = self._any()
+        assert not self._rest, self._rest
+        return held
+
+    def _any(self) -> bool:
+        held = self._all()
+        while self._took("OR"):
+            held = self._all() or held
+        return held
+
+    def _all(self) -> bool:
+        held = self._term()
+        while self._took("AND"):
+            held = self._term() and held
+        return held
+
+    def _term(self) -> bool:
+        if self._took("("):
+            held = self._any()
+            assert self._took(")")
+            return held
+        token = self._rest.pop(0)
+        if token in ("attribute_not_exists", "attribute_exists"):
+            assert self._took("(")
+            name = _name(self._rest.pop(0), self._request)
+            assert self._took(")")
+            return bool((name in self._item) == (token == "attribute_exists"))
+        operator, value = self._rest.pop(0), self._request["ExpressionAttributeValues"][self._rest.pop(0)]
+        found = self._item.get(_name(token, self._request))
+        if found is None or found.keys() != value.keys():
+            return False
+        ((mine, theirs),) = zip(found.values(), value.values(), strict=True)
+        return bool(mine == theirs if operator == "=" else mine < theirs)
+
+    def _took(self, token: str) -> bool:
+        if self._rest and self._rest[0] == token:
+            self._rest.pop(0)
+            return True
+        return False
