@@ -205,9 +205,12 @@ def _source(configuration: "Configuration", name: str) -> str:
 
 
 def _run(configuration: "Configuration", *, fail_fast: bool) -> ExitCode:
-    from monitor.process import run_daemon
+    from monitor.signals import StopSignals
 
-    return run_daemon(configuration, fail_fast=fail_fast)
+    with StopSignals.installed() as signals:  # before the slow imports: process 1 loses signals it has no handler for
+        from monitor.process import Daemon
+
+        return Daemon(configuration, fail_fast=fail_fast).run(signals)
 
 
 def _sweep_once(configuration: "Configuration") -> ExitCode:

@@ -120,25 +120,26 @@ class Daemon:
         if self._loop.monitor is not None:
             self._loop.monitor.stop()
         self._thread.join()
+        code = self._code()
+        if code is ExitCode.PARTLY:
+            self._end_whatever_hangs()  # the interpreter would wait for the attempts' threads once more
         if server is not None:
             server.stop()
         self._writer.close()
         last_resort.cancel()
-        return self._code()
+        return code
 
     def _code(self) -> ExitCode:
         error = self._loop.error
         if error is not None:
             return _code_of(error)
         status = self.watched.status()
-        if status is not None and status.under_way:
-            self._log.warning("daemon_not_drained", under_way=status.under_way, told="another monitor goes on")
-            return ExitCode.PARTLY
-        return ExitCode.DONE
+        return ExitCode.PARTLY if status is not None and status.under_way else ExitCode.DONE
 
     def _end_whatever_hangs(self) -> None:
         """The drain's deadline has passed. Every write may be cut off anywhere, so this is safe."""
-        self._log.warning("daemon_not_drained", told="time is up; another monitor, or the next start, goes on")
+        told = "time is up; another monitor, or the next start, goes on"
+        self._log.warning("daemon_not_drained", told=told, exit_code=int(ExitCode.PARTLY))
         logging.shutdown()
         os._exit(ExitCode.PARTLY)
 
@@ -190,8 +191,9 @@ class Daemon:
 def sweep_once(configuration: Configuration) -> tuple[SweepReport, ExitCode]:
     """One one-shot sweep: its report, and whether anything is stuck. Raises `ConfigurationError`."""
     with ReliableWriter(configuration.writer) as writer:
-        writer.engine()
-        report = WriteMonitor(writer, configuration.monitor).run_once(one_shot=True)
+        monitor = WriteMonitor(writer, configuration.monitor)
+        report = monitor.run_once(one_shot=True)
+        monitor.drain()
     return report, ExitCode.PARTLY if _is_stuck(report) else ExitCode.DONE
 
 
@@ -217,9 +219,3 @@ def _pause_seconds(tries: int, time: TimeSource) -> float:
 
 def _address(configuration: Configuration, server: WebServer | None) -> str:
     return f"{configuration.monitor.http_host}:{server.port}" if server is not None else "none"
-
-
-def run_daemon(configuration: Configuration, *, fail_fast: bool) -> ExitCode:
-    """The whole life of the process, from its main thread."""
-    with StopSignals.installed() as signals:
-        return Daemon(configuration, fail_fast=fail_fast).run(signals)
