@@ -1,0 +1,97 @@
+"""The monitor on a schedule: `monitor.aws_lambda.handler` for AWS Lambda, with the time the invocation has left.
+
+The same sweeps as the daemon's, one-shot: an entry is a straggler by its age, because there is no earlier look to
+compare with. Settings come from the environment. The client is made by the first invocation and kept for the warm
+ones; a failure to make it is not kept. Audits, which wait for hours, need a daemon now and then.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from typing import Any, Protocol
+
+import structlog
+
+from monitor.loop import WriteMonitor
+from monitor.settings import Configuration, load
+from reliable_write.clock import Deadline, SystemTime, TimeSource
+from reliable_write.recovery import Resumed
+from reliable_write.writer import ReliableWriter
+
+_MILLISECONDS = 1000.0
+
+
+class LambdaContext(Protocol):
+    """What we use of the context of an invocation."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Until Lambda ends the invocation."""
+        ...
+
+
+def handler(event: object, context: LambdaContext) -> dict[str, Any]:
+    """One invocation: sweeps while they finish something and time is left; returns counts.
+
+    Raises where nothing is installed or a setting is wrong, so that the invocation counts as failed.
+    """
+    del event
+    return _warm().run(context.get_remaining_time_in_millis() / _MILLISECONDS)
+
+
+@functools.cache
+def _warm() -> ScheduledRuns:
+    from monitor.logs import configure_logs  # noqa: PLC0415 - a handler imported for a test leaves logging alone
+
+    configuration = load()
+    configure_logs(configuration.monitor.log_format, configuration.monitor.log_level)
+    return ScheduledRuns(configuration)
+
+
+class ScheduledRuns:
+    """Runs of one process; each gets a budget of seconds."""
+
+    def __init__(self, configuration: Configuration, *, time: TimeSource | None = None) -> None:
+        self._time = time if time is not None else SystemTime()
+        self._writer = ReliableWriter(configuration.writer, time=self._time)
+        self._monitor = WriteMonitor(self._writer, configuration.monitor)
+        self._log = structlog.get_logger("write_monitor")
+        # An attempt begun at the last moment, the note of what became of it, and the answer that is on its way.
+        self.reserve_seconds = (
+            2 * configuration.writer.attempt_deadline_seconds + configuration.writer.read_timeout_seconds
+        )
+
+    def run(self, budget_seconds: float) -> dict[str, Any]:
+        """Sweep until a sweep finishes nothing, or only the reserve is left."""
+        budget = Deadline.after(budget_seconds - self.reserve_seconds, self._time)
+        attempts: Counter[Resumed] = Counter()
+        facts: dict[str, Any] = {"sweeps": 0, "started": 0}
+        while not budget.passed():
+            report = self._monitor.run_once(one_shot=True, seconds_max=budget.remaining_seconds())
+            attempts.update(report.attempts)
+            facts |= {
+                "sweeps": facts["sweeps"] + 1,
+                "started": facts["started"] + report.started,
+                "pending": report.pending,
+                "oldest_pending_age_seconds": report.oldest_pending_age_seconds,
+                "quarantined": report.quarantined,
+                "unreadable": report.unreadable,
+                "unread_shards": len(report.unread_shards),
+                "held_back": report.held_back,
+            }
+            if not report.attempts.get(Resumed.FINISHED, 0):
+                break
+        facts["attempts"] = {result.value.replace(" ", "_"): count for result, count in attempts.items()}
+        facts["out_of_time"] = budget.passed()
+        self._tell(facts, budget_seconds)
+        return facts
+
+    def _tell(self, facts: dict[str, Any], budget_seconds: float) -> None:
+        if not facts["sweeps"]:
+            self._log.error(
+                "scheduled_run_too_short",
+                budget_seconds=budget_seconds,
+                told=f"give the function more than {self.reserve_seconds:.0f} s; nothing was done",
+            )
+            return
+        self._log.info("scheduled_run_finished", **facts)
