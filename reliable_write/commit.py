@@ -26,6 +26,7 @@ from reliable_write.errors import (
 )
 from reliable_write.events import Event, Events
 from reliable_write.finished import FinishedEntries
+from reliable_write.heartbeats import MonitorCheck
 from reliable_write.journal import Journal
 from reliable_write.operations import Action, Operation, Put, located_actions
 from reliable_write.policy import FailureKind, is_foreign, stamp_of
@@ -78,6 +79,7 @@ class Committer:
         time: TimeSource,
         events: Events,
         installation: Installation,
+        monitor_check: MonitorCheck,
     ) -> None:
         self._store = store
         self._schemas = schemas
@@ -89,6 +91,7 @@ class Committer:
         self._time = time
         self._events = events
         self._installation = installation
+        self._monitor_check = monitor_check
 
     def prepare(self, operations: Sequence[Operation], deadline: Deadline) -> Prepared:
         """Witness what is there, take a stamp above it, and fix the bytes. Nothing is written.
@@ -233,6 +236,7 @@ class Committer:
             needs_operator=needs_operator,
             tables=sorted({failure.table for failure in failures}),
         )
+        self._monitor_check.left_behind(entry.write_id)
         first = failures[0]
         ending = (
             "One of them cannot succeed by itself: an operator must decide."

@@ -12,7 +12,7 @@ from reliable_write.commit import Committer
 from reliable_write.dynamodb import Calls, Schemas, Store
 from reliable_write.events import Events
 from reliable_write.finished import FinishedEntries
-from reliable_write.heartbeats import Heartbeats
+from reliable_write.heartbeats import Heartbeats, MonitorCheck
 from reliable_write.journal import Journal
 from reliable_write.operators import Operators
 from reliable_write.propagation import Propagation
@@ -68,6 +68,7 @@ def assemble(calls: Calls, settings: Settings, time: TimeSource, workers: Worker
     finished = FinishedEntries(
         journal, workers, time, events, call_seconds=patience, inline=settings.delete_finished_inline
     )
+    heartbeats = Heartbeats(store, settings.system_table, time)
     committer = Committer(
         store=store,
         schemas=schemas,
@@ -79,6 +80,7 @@ def assemble(calls: Calls, settings: Settings, time: TimeSource, workers: Worker
         time=time,
         events=events,
         installation=installation,
+        monitor_check=MonitorCheck(heartbeats, workers, time, events),
     )
     recovery = Recovery(
         journal=journal,
@@ -114,7 +116,7 @@ def assemble(calls: Calls, settings: Settings, time: TimeSource, workers: Worker
         recovery=recovery,
         operators=operators,
         audit_log=audit_log,
-        heartbeats=Heartbeats(store, settings.system_table, time),
+        heartbeats=heartbeats,
         tombstones=tombstones,
         propagation=propagation,
         process=os.getpid(),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from dataclasses import dataclass
 from typing import Final
 
 from reliable_write import limits
 from reliable_write.clock import Deadline, TimeSource
 from reliable_write.dynamodb import Condition, Store
+from reliable_write.events import Event, Events
 from reliable_write.system_table import TTL_ATTRIBUTE
 from reliable_write.values import WireItem
+from reliable_write.workers import Workers
 
 _PARTITION: Final = "M"
 
@@ -68,6 +72,49 @@ class Heartbeats:
             for item in page.items
             if "seen_at" in item
         ]
+
+
+class MonitorCheck:
+    """Looks, behind the caller's back, whether anybody is there to finish what a writer had to leave. Safe for threads.
+
+    It warns once. Whatever goes wrong with the look is nobody's business: it is tried again with a later write.
+    """
+
+    def __init__(self, heartbeats: Heartbeats, workers: Workers, time: TimeSource, events: Events) -> None:
+        self._heartbeats = heartbeats
+        self._workers = workers
+        self._time = time
+        self._events = events
+        self._lock = threading.Lock()
+        self._next_at: float | None = 0.0
+        """Elapsed seconds; None once it has warned."""
+
+    def left_behind(self, write_id: str) -> None:
+        """A committed write is not finished by its writer. Returns at once and never raises."""
+        if self._is_time():
+            with contextlib.suppress(RuntimeError):  # no thread can be had
+                self._workers.background("reliable-write-monitor-check", lambda: self._check(write_id))
+
+    def _is_time(self) -> bool:
+        now = self._time.elapsed_seconds()
+        with self._lock:
+            if self._next_at is None or now < self._next_at:
+                return False
+            self._next_at = now + limits.MONITOR_CHECK_EVERY_SECONDS
+            return True
+
+    def _check(self, write_id: str) -> None:
+        with contextlib.suppress(Exception):
+            beats = self._heartbeats.all(Deadline.after(limits.MONITOR_CHECK_SECONDS, self._time))
+            if not any(beat.alive for beat in beats):
+                with self._lock:
+                    self._next_at = None
+                self._events.warning(
+                    Event.NO_MONITOR,
+                    write_id=write_id,
+                    last_seen_seconds=min((round(beat.age_seconds) for beat in beats), default=None),
+                    told="committed writes wait to be finished and no monitor has a heartbeat: start write-monitor",
+                )
 
 
 def _key(monitor: str) -> WireItem:
