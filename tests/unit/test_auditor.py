@@ -369,6 +369,21 @@ def test_a_tombstone_collected_by_another_auditor_is_not_counted(world: MemoryWo
     assert two.run_once().tombstones == 0
 
 
+def test_a_tombstone_that_another_auditor_collects_first_is_not_counted_either(world: MemoryWorld) -> None:
+    world.delete()
+    auditor = world.auditor()
+    after(world, auditor, W)
+    world.time.pass_seconds(W)
+
+    def first(call: str, request: Any) -> None:
+        if call == "delete_item":
+            world.forget(request["Key"]["pk"]["S"], "T")
+
+    world.tables.before = first
+    report = auditor.run_once()
+    assert (report.tombstones_collected, report.troubles) == (0, 0)
+
+
 def test_with_order_clock_tombstones_live_a_day_longer() -> None:
     world = MemoryWorld(order="clock")
     world.delete()
