@@ -39,10 +39,15 @@ class SkewedTime(ManualTime):
     def pass_seconds(self, seconds: float) -> None:
         self.line.pass_seconds(seconds)
 
+    def random_bytes(self, count: int) -> bytes:
+        return self.line.random_bytes(count)
+
 
 class MemoryWorld:
-    def __init__(self, *, order: Any = "strict", shards: int = 4, **tables: Any) -> None:
-        self.time = ManualTime()
+    def __init__(
+        self, *, order: Any = "strict", shards: int = 4, time: ManualTime | None = None, **tables: Any
+    ) -> None:
+        self.time = time if time is not None else ManualTime()
         self.tables = MemoryTables(**tables)
         self.tables.create(SYSTEM, "pk", "sk")
         self.tables.create(TABLE, "id")
