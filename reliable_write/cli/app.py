@@ -7,6 +7,8 @@ import typer
 
 from reliable_write.cli.exits import MEANINGS, ExitCode, reported
 from reliable_write.cli.options import AsJson, Debug, EndpointUrl, OrderChoice, Profile, Region, SystemTable
+from reliable_write.cli.overseeing import audit, doctor, iam, status
+from reliable_write.cli.writes import writes
 
 # \b keeps click from joining the lines of a paragraph.
 EPILOG = (
@@ -25,6 +27,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+app.command(epilog=EPILOG)(status)
+app.add_typer(writes, name="writes", epilog=EPILOG)
+app.command(epilog=EPILOG)(doctor)
+app.add_typer(audit, name="audit", epilog=EPILOG)
+app.add_typer(iam, name="iam", epilog=EPILOG)
 
 
 def _version(wanted: bool) -> None:
@@ -111,6 +120,7 @@ def repair_stamp(
     with reported(as_json=as_json, debug=debug):
         from reliable_write.cli import render
         from reliable_write.cli.connect import connect
+        from reliable_write.cli.person import confirm
         from reliable_write.cli.repair import Repair, find_foreign_stamps
 
         connection = connect(profile=profile, region=region, endpoint_url=endpoint_url, system_table=system_table)
@@ -120,18 +130,9 @@ def repair_stamp(
             return
         render.show_foreign_stamps(found)
         if not yes:
-            _ask("Take it off?")
+            confirm("Take it off?")
         Repair(connection).take_off(found, reason)
         render.show_repair(found, done=True, as_json=as_json)
-
-
-def _ask(question: str) -> None:
-    from reliable_write.cli.exits import CommandError
-
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise CommandError(ExitCode.USAGE, "There is no terminal to ask at. Say --yes to do it, or --dry-run to look.")
-    if not typer.confirm(question, err=True):
-        raise CommandError(ExitCode.PARTLY, "Nothing was changed.")
 
 
 @app.command(epilog=EPILOG)

@@ -28,7 +28,7 @@ class ExitCode(enum.IntEnum):
 
 MEANINGS: Final = {
     ExitCode.DONE: "done",
-    ExitCode.PARTLY: "done in part, or a check did not hold",
+    ExitCode.PARTLY: "done in part, something is stuck, or a check did not hold",
     ExitCode.USAGE: "the command line is wrong",
     ExitCode.CONFIGURATION: "settings, credentials or the system table are not in order",
     ExitCode.SERVICE: "DynamoDB cannot be reached, or refuses",

@@ -1,7 +1,7 @@
 """The options that several commands share, declared once."""
 
 import enum
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -15,6 +15,27 @@ EndpointUrl = Annotated[
 SystemTable = Annotated[
     str | None, typer.Option(metavar="NAME", help="Table of the journal [RELIABLE_WRITE_SYSTEM_TABLE].")
 ]
+AsLines = Annotated[bool, typer.Option("--jsonl", help="The same, one document a line.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept in the audit record.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Rate = Annotated[
+    float | None, typer.Option(min=0.1, metavar="N", help="At most so many writes a second; as fast as it goes else.")
+]
+PlanOut = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Change nothing; write down what would be, for `writes apply`.")
+]
+States = Annotated[
+    list[str] | None,
+    typer.Option("--state", metavar="STATE", help="pending, quarantined or unreadable; may be repeated."),
+]
+Table = Annotated[str | None, typer.Option(metavar="NAME", help="Only writes to this table (reads every payload).")]
+OlderThan = Annotated[str | None, typer.Option(metavar="SPAN", help="Committed longer ago: 90s, 10m, 2h, 1d.")]
+ErrorText = Annotated[
+    str | None, typer.Option("--error", metavar="TEXT", help="Only where the last error holds this text.")
+]
+WriteId = Annotated[str, typer.Argument(metavar="ID", help="The write's id.")]
+WriteIds = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Write ids; or give filters.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Facts for machines on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", envvar="RELIABLE_WRITE_DEBUG", help="Show the traceback of an error.")]
 
@@ -24,3 +45,33 @@ class OrderChoice(enum.StrEnum):
 
     STRICT = "strict"
     CLOCK = "clock"
+
+
+class RoleChoice(enum.StrEnum):
+    """`permissions.Role` as a choice; a test compares them."""
+
+    APP = "app"
+    MONITOR = "monitor"
+    ADMIN_READ = "admin-read"
+    ADMIN_ACT = "admin-act"
+
+
+class At(NamedTuple):
+    """The connection options of one command line."""
+
+    profile: str | None
+    region: str | None
+    endpoint_url: str | None
+    system_table: str | None
+
+
+class Form(NamedTuple):
+    """Whom the output is for."""
+
+    as_json: bool = False
+    lines: bool = False
+
+    @property
+    def machine(self) -> bool:
+        """Whether a program reads stdout."""
+        return self.as_json or self.lines

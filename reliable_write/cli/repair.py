@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import base64
 import binascii
-import getpass
 import json
-import socket
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
 from reliable_write import limits
+from reliable_write.audit_log import AuditLog
 from reliable_write.cli.connect import Connection
 from reliable_write.cli.exits import CommandError, ExitCode
-from reliable_write.clock import HybridClock, stamp_milliseconds
+from reliable_write.cli.person import operator_name
+from reliable_write.clock import stamp_milliseconds
 from reliable_write.dynamodb import Condition, ConditionRefused, Schemas
 from reliable_write.errors import ConfigurationError, TooLateError
 from reliable_write.operations import KeyAttribute, StampNames, TableSchema
 from reliable_write.policy import is_foreign, stamp_of
-from reliable_write.system_table import TTL_ATTRIBUTE, read_installation
+from reliable_write.system_table import read_installation
 from reliable_write.values import WireItem, encode_item
 
-_AUDIT_PARTITION: Final = "A"
-_AUDIT_FORMAT: Final = 1
-_AUDIT_SECONDS: Final = 365 * 86_400
 _KINDS: Final = {
     "S": "a string",
     "N": "a number",
@@ -161,13 +158,25 @@ class Repair:
 
     def take_off(self, found: ForeignStamps, reason: str) -> None:
         """Remove what is foreign if both stamps are still as read; raises `TooLateError` if they are not."""
-        record = self._record(found, reason)
+        log = AuditLog(self._connection.store, self._connection.table, self._connection.time)
+        facts: WireItem = {
+            "table": {"S": found.table},
+            "key": {"M": found.key},
+            "removed": {"M": {name: found.held[name] for name in found.foreign}},
+        }
+        record = log.record(
+            "repair-stamp",
+            operator=operator_name(),
+            reason=reason,
+            facts=facts,
+            deadline=self._connection.deadline(),
+        )
         try:
             self._remove(found)
         except ConditionRefused as refused:
             if refused.ambiguous and self._is_off(found):  # our own earlier try, whose answer was lost
                 return
-            self._connection.store.delete_many(self._connection.table, [record], self._connection.deadline())
+            log.withdraw(record, self._connection.deadline())
             raise TooLateError(
                 "The item was changed between our look and our change. It was left alone; run the same command again."
             ) from refused
@@ -188,33 +197,3 @@ class Repair:
     def _is_off(self, found: ForeignStamps) -> bool:
         now = _read_stamps(self._connection, found.table, found.key, found.names)
         return not set(found.foreign) & set(now)
-
-    def _record(self, found: ForeignStamps, reason: str) -> WireItem:
-        """Write down what is about to be done; the record's key is returned."""
-        now = self._connection.time.wall_seconds()
-        stamp = HybridClock(self._connection.time).stamp()
-        key: WireItem = {"pk": {"S": _AUDIT_PARTITION}, "sk": {"S": stamp}}
-        item: WireItem = {
-            **key,
-            "format": {"N": str(_AUDIT_FORMAT)},
-            "action": {"S": "repair-stamp"},
-            "at": {"N": str(int(now * 1000))},
-            "operator": {"S": _operator()},
-            "reason": {"S": reason},
-            "table": {"S": found.table},
-            "key": {"M": found.key},
-            "removed": {"M": {name: found.held[name] for name in found.foreign}},
-            TTL_ATTRIBUTE: {"N": str(int(now) + _AUDIT_SECONDS)},
-        }
-        fresh = Condition("attribute_not_exists(sk)")
-        self._connection.store.put(self._connection.table, item, fresh, self._connection.deadline())
-        return key
-
-
-def _operator() -> str:
-    """Who sits at the keyboard, as far as the machine knows."""
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError):  # a container with a user id and no name for it
-        name = "unknown"
-    return f"{name}@{socket.gethostname()}"

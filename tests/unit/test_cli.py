@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import typer.main
@@ -22,7 +23,9 @@ SOURCES = pathlib.Path(reliable_write.__file__).parent
 REPOSITORY = SOURCES.parent
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["init", "--help"], ["demo", "-h"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["init", "--help"], ["demo", "-h"], ["writes", "retry", "-h"]]
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     """What makes `--help` slow is what it imports; a time would only tell how busy this machine is."""
     code = (
@@ -39,7 +42,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 
 def test_help_names_every_command_and_every_exit_code() -> None:
     ran = run_cli("--help")
-    assert {"init", "repair-stamp", "demo"} == set(COMMANDS)
+    assert {"init", "status", "writes", "audit", "doctor", "iam", "repair-stamp", "demo"} == set(COMMANDS)
     assert all(command in ran.out for command in COMMANDS)
     assert all(f"{code.value}  {meaning}" in ran.out for code, meaning in MEANINGS.items())
 
@@ -127,8 +130,20 @@ def _text_of(node: ast.AST) -> str:
 def test_every_command_that_is_named_anywhere_exists_with_its_options() -> None:
     told = told_commands()
     assert len(told) >= 5, "this test has stopped finding the commands it is about"
-    for place, (command, *rest) in told:
-        assert command in COMMANDS, f"{place} names `reliable-write {command}`"
-        known = {option for parameter in COMMANDS[command].params for option in parameter.opts} | {"--help", "-h"}
+    for place, words in told:
+        command, rest = resolved(words)
+        assert command is not None, f"{place} names `reliable-write {' '.join(words)}`"
+        known = {option for parameter in command.params for option in parameter.opts} | {"--help", "-h", "--version"}
         used = {word.rstrip(".,)") for word in rest if word.startswith("--")}
-        assert used <= known, f"{place}: reliable-write {command} has no {used - known}"
+        assert used <= known, f"{place}: reliable-write {' '.join(words)} has no {used - known}"
+
+
+def resolved(words: list[str]) -> tuple[Any, list[str]]:
+    """The command these words name, through its groups, and the words left for it; None where there is none.
+
+    A group alone is a command too: it shows its help.
+    """
+    found, rest = COMMANDS.get(words[0]), words[1:]
+    while hasattr(found, "commands") and rest and not rest[0].startswith("-"):
+        found, rest = found.commands.get(rest[0].rstrip(".,)")), rest[1:]
+    return found, rest
