@@ -71,10 +71,20 @@ class Breakers:
         with self._lock:
             return frozenset(table for table in self._breakers if self._wants_probe(table))
 
-    def admits(self, tables: Iterable[str], *, fresh: bool) -> bool:
-        """Whether `permit` would give one now."""
+    def admitted(self, wishes: Iterable[tuple[frozenset[str] | None, bool]]) -> list[bool]:
+        """Which of these entries, given as their tables and whether they are fresh, may hope for a permit now.
+
+        One, the first, for each table to be probed; entries whose tables are not known may all try.
+        """
         with self._lock:
-            return self._judge(frozenset(tables), fresh=fresh) is not None
+            shut = {table for table, breaker in self._breakers.items() if breaker.retry_at is not None}
+            free = {table for table in shut if self._wants_probe(table)}
+        answers = []
+        for tables, fresh in wishes:
+            ours = (tables or frozenset()) & shut
+            answers.append(not ours or bool(ours & free) or (fresh and ours != tables))
+            free -= ours
+        return answers
 
     def permit(self, tables: Iterable[str], *, fresh: bool) -> Permit | None:
         """Leave to try an entry with these tables, or None. Give it back with `release`.

@@ -8,6 +8,7 @@ that it never works through what others have finished.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -219,7 +220,9 @@ class Sweeper:
         """Make the crew's list anew; how many attempts are begun by it, and how many entries are held back."""
         due = self._sightings.due(rank, self.breakers.probe_tables(), one_shot=one_shot)
         due += [sighting for view in views for sighting in view.untracked]
-        admitted = [sighting for sighting in due if self._is_admitted(sighting)]
+        # What is held back does not even cost a read: its tables are known from an earlier one.
+        answers = self.breakers.admitted((sighting.tables, _is_fresh(sighting)) for sighting in due)
+        admitted = list(itertools.compress(due, answers))
         with self._changed:
             if self._closed:
                 return 0, 0
@@ -228,10 +231,6 @@ class Sweeper:
                 self._running += 1
                 self._crew.submit(self._work)
         return len(admitted), len(due) - len(admitted)
-
-    def _is_admitted(self, sighting: Sighting) -> bool:
-        """False where its tables, known from an earlier read, are left alone: then it does not even cost a read."""
-        return sighting.tables is None or self.breakers.admits(sighting.tables, fresh=_is_fresh(sighting))
 
     def _work(self) -> None:
         """One of the crew: take the most urgent entry until there is none."""

@@ -28,6 +28,14 @@ class Bench:
         self.changes: list[tuple[str, bool]] = []
         self.breakers = Breakers(self.time, SETTINGS, lambda table, is_open: self.changes.append((table, is_open)))
 
+    def admits(self, tables: set[str], *, fresh: bool) -> bool:
+        (answer,) = self.breakers.admitted([(frozenset(tables), fresh)])
+        permit = self.breakers.permit(tables, fresh=fresh)
+        if permit is not None:
+            self.breakers.release(permit)
+        assert answer is (permit is not None), "who is let into the queue and who gets a permit are the same"
+        return answer
+
     def open(self) -> None:
         for _ in range(SETTINGS.breaker_failures):
             self.breakers.note([failed(FailureKind.THROTTLED)])
@@ -43,11 +51,11 @@ def bench() -> Bench:
 def test_it_opens_after_so_many_failures_in_a_row_and_not_before(bench: Bench, kind: FailureKind) -> None:
     for _ in range(2):
         bench.breakers.note([failed(kind)])
-    assert bench.breakers.admits({DEAD}, fresh=False)
+    assert bench.admits({DEAD}, fresh=False)
     bench.breakers.note([failed(kind)])
     assert bench.changes == [(DEAD, True)]
-    assert not bench.breakers.admits({DEAD}, fresh=True)
-    assert bench.breakers.admits({FINE}, fresh=False)
+    assert not bench.admits({DEAD}, fresh=True)
+    assert bench.admits({FINE}, fresh=False)
 
 
 @pytest.mark.parametrize(
@@ -129,9 +137,9 @@ def test_half_of_the_pause_is_jitter_and_half_is_not() -> None:
     bench.time.jitter_share = 0.0
     bench.open()
     bench.time.pass_seconds(0.9)
-    assert not bench.breakers.admits({DEAD}, fresh=False)
+    assert not bench.admits({DEAD}, fresh=False)
     bench.time.pass_seconds(0.1)
-    assert bench.breakers.admits({DEAD}, fresh=False)
+    assert bench.admits({DEAD}, fresh=False)
 
 
 def test_failures_of_attempts_from_before_it_opened_do_not_lengthen_the_pause(bench: Bench) -> None:
@@ -139,7 +147,7 @@ def test_failures_of_attempts_from_before_it_opened_do_not_lengthen_the_pause(be
     for _ in range(20):
         bench.breakers.note([failed(FailureKind.THROTTLED)])
     bench.time.pass_seconds(2)
-    assert bench.breakers.admits({DEAD}, fresh=False)
+    assert bench.admits({DEAD}, fresh=False)
 
 
 def test_a_sound_answer_closes_it_and_the_next_opening_begins_with_the_first_pause(bench: Bench) -> None:
@@ -148,10 +156,10 @@ def test_a_sound_answer_closes_it_and_the_next_opening_begins_with_the_first_pau
     assert bench.breakers.permit({DEAD}, fresh=False) is not None
     bench.breakers.note([applied()])
     assert bench.changes == [(DEAD, True), (DEAD, False)]
-    assert bench.breakers.admits({DEAD}, fresh=False)
+    assert bench.admits({DEAD}, fresh=False)
     bench.open()
     bench.time.pass_seconds(2)
-    assert bench.breakers.admits({DEAD}, fresh=False)
+    assert bench.admits({DEAD}, fresh=False)
 
 
 def test_a_fresh_entry_comes_for_the_sake_of_its_other_tables_only(bench: Bench) -> None:
@@ -162,3 +170,14 @@ def test_a_fresh_entry_comes_for_the_sake_of_its_other_tables_only(bench: Bench)
     assert permit.probes == frozenset()
     assert bench.breakers.permit({DEAD}, fresh=True) is None
     assert bench.breakers.permit({DEAD, FINE}, fresh=False) is None
+
+
+def test_of_many_entries_one_may_hope_to_probe_a_table(bench: Bench) -> None:
+    bench.open()
+    dead, both, fine = frozenset({DEAD}), frozenset({DEAD, FINE}), frozenset({FINE})
+    wishes = [(dead, False), (dead, True), (fine, False), (both, True), (both, False), (None, False)]
+    assert bench.breakers.admitted(wishes) == [False, False, True, True, False, True]
+    bench.time.pass_seconds(2)
+    assert bench.breakers.admitted(wishes) == [True, False, True, True, False, True]
+    assert bench.breakers.permit({DEAD}, fresh=False) is not None
+    assert bench.breakers.admitted(wishes) == [False, False, True, True, False, True]
