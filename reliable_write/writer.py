@@ -57,6 +57,9 @@ class ReliableWriter:
         self._embedded: EmbeddedEngine | None = None
         self._closed = False
         self._process = _Process()
+        # Weakref hooks itself into the interpreter's exit with its first finalizer, and cannot any more at exit: a
+        # writer that is first used in an exit handler would not be closed.
+        weakref.finalize(self, _nothing)
 
     @classmethod
     def local(
@@ -200,6 +203,10 @@ class _Process:
         self.calls: BotoCalls | None = None
         self.engine: Engine | None = None
         self.finalizer: weakref.finalize[[], ReliableWriter] | None = None
+
+
+def _nothing() -> None:
+    pass
 
 
 def _client_of(given: Any) -> Any:
