@@ -46,6 +46,8 @@ class ReliableWriter:
         workers: Workers | None = None,
         logger: Any = None,
     ) -> None:
+        if settings is not None and not isinstance(settings, Settings):
+            raise TypeError(f"settings is a Settings, not {type(settings).__name__}: Settings(system_table=...).")
         if client is not None and session is not None:
             raise ConfigurationError("Give a client or a session, not both.")
         self.settings = settings if settings is not None else Settings.from_environment()
