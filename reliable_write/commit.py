@@ -39,16 +39,20 @@ from reliable_write.workers import Workers
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Proof that a write is applied everywhere."""
+    """What a finished commit left behind.
+
+    Every operation is applied, except those in `superseded`: there a write that comes later in order was first. That is
+    no error; both writes are durable, and the later one shows.
+    """
 
     write_id: str
-    """Empty for a scope in which nothing was recorded."""
+    """The id in logs, errors and tools; empty for a scope in which nothing was recorded."""
     stamp: str
-    """The write's place in the order of all writes."""
+    """The write's place in the order of all writes, and what its items carry in `_rw`."""
     operations: int
-    """Sub-operations written."""
+    """Operations written; a batch counts as one."""
     superseded: tuple[str, ...] = ()
-    """Operations (`operations[3].items[4]`) whose item a later committed write has replaced already."""
+    """Places (`operations[3].items[4]`) whose item a later committed write has replaced already."""
 
 
 @dataclass(slots=True)
@@ -186,9 +190,13 @@ class Committer:
             for table in tables:
                 self._schemas.forget(table)
             return UnknownTableError(f"One of the tables {among} does not exist any more. Nothing was written.")
+        advice = "A new scope may be tried."
+        if failure.kind is FailureKind.ACCESS_DENIED:
+            advice = "The service needs dynamodb:BatchGetItem on these tables and on the system table."
+        elif failure.kind is FailureKind.CREDENTIALS:
+            advice = "Check the credentials with: aws sts get-caller-identity"
         return CommitFailedError(
-            f"The stamps in {among} could not be read: {failure}. Nothing was written. "
-            "The service needs dynamodb:BatchGetItem on these tables and on the system table.",
+            f"The stamps in {among} could not be read: {failure}. Nothing was written. {advice}",
             retryable=failure.kind.retryable or failure.kind is FailureKind.DEADLINE,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from dataclasses import dataclass
 
 from reliable_write.audit_log import AuditLog
@@ -50,8 +51,12 @@ class Engine:
         return Deadline.after(self.settings.attempt_deadline_seconds, self.time)
 
     def close(self) -> None:
-        """Delete what is finished, end the threads. In a forked child these are the parent's, and left to it."""
-        if os.getpid() == self.process:
+        """Delete what is finished, end the threads. In a forked child these are the parent's, and left to it.
+
+        Where the interpreter is being torn down nothing is sent any more, and a daemon thread that was stopped may hold
+        a lock for ever: what is finished is left to a recovery.
+        """
+        if os.getpid() == self.process and not sys.is_finalizing():
             self.finished.close()
             self.workers.close()
 

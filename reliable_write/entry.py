@@ -14,7 +14,7 @@ import enum
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
@@ -57,7 +57,7 @@ class Entry:
     write_id: str
     format: int
     committed_at_milliseconds: int
-    payload: bytes | None
+    payload: bytes | None = field(repr=False)
     """None where the payload lies in chunks."""
     chunks: int = 0
     state: State | str = State.PENDING

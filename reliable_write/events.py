@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -75,21 +74,24 @@ class Events:
 
     def debug(self, event: Event, **facts: object) -> None:
         """How it works."""
-        self._tell(self._logger.debug, event, facts)
+        self._tell("debug", event, facts)
 
     def info(self, event: Event, **facts: object) -> None:
         """An operator may want to know."""
-        self._tell(self._logger.info, event, facts)
+        self._tell("info", event, facts)
 
     def warning(self, event: Event, **facts: object) -> None:
         """Somebody should look."""
-        self._tell(self._logger.warning, event, facts)
+        self._tell("warning", event, facts)
 
     def error(self, event: Event, **facts: object) -> None:
         """Somebody must act."""
-        self._tell(self._logger.error, event, facts)
+        self._tell("error", event, facts)
 
-    def _tell(self, log: Callable[..., object], event: Event, facts: dict[str, object]) -> None:
-        """A logger that fails (a closed stdout, a handler's bug) must not decide what becomes of a committed write."""
+    def _tell(self, level: str, event: Event, facts: dict[str, object]) -> None:
+        """A logger that fails (a closed stdout, a handler's bug) must not decide what becomes of a committed write.
+
+        structlog's loggers are made when a level is looked up, so that may fail already.
+        """
         with contextlib.suppress(Exception):
-            log(event.value, **facts)
+            getattr(self._logger, level)(event.value, **facts)

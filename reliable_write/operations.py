@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from reliable_write import limits
-from reliable_write.clock import is_stamp
+from reliable_write.clock import STAMP_CHARACTERS, is_stamp
 from reliable_write.errors import (
     ForeignStampError,
     InvalidItemError,
@@ -25,7 +25,9 @@ from reliable_write.values import WireItem, canonical_value, encode_item, item_b
 KeyType = Literal["S", "N", "B"]
 
 _TYPE_NAMES: Final = {"S": "a string", "N": "a number", "B": "bytes"}
-_STAMP_BYTES: Final = 36
+_ANY_STAMP: Final = {"S": "0" * STAMP_CHARACTERS}
+_NAME_CHARACTERS_MAX: Final = 200
+"""Of an attribute name in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +173,11 @@ def make_delete(schema: TableSchema, key: Mapping[str, Any], where: str) -> Dele
         _check_key_attribute(schema, attribute, wire, where, key)
     if surplus := sorted(set(wire) - set(schema.key_names)):
         raise InvalidKeyError(
-            f"{where}: Key holds {surplus[0]!r}, which is not part of the table's key ({_key_text(schema)}).",
+            f"{where}: Key holds {surplus[0][:_NAME_CHARACTERS_MAX]!r}, which is not part of the table's key "
+            f"({_key_text(schema)}).",
             operation=where,
             table=schema.table,
-            key=key,
+            key=_key_of(schema, key),
         )
     return Delete(schema.table, schema.key_names, wire)
 
@@ -199,7 +202,7 @@ def _check_key_attribute(
         raise InvalidKeyError(
             f"{where}: key attribute {attribute.name!r} is missing; the table wants {_TYPE_NAMES[attribute.type]}.",
             operation=where,
-            key={name: given[name] for name in schema.key_names if name in given},
+            key=_key_of(schema, given),
         )
     _check_key_value(attribute, value, where, "key attribute")
 
@@ -229,13 +232,13 @@ def _check_key_value(attribute: KeyAttribute, value: dict[str, Any], where: str,
 
 
 def _check_item_size(schema: TableSchema, wire: WireItem, names: StampNames, where: str) -> None:
-    """With its stamp, and with its entry in each local index.
+    """With its stamp, and with its entry in each local index, which the stamp is copied into as well.
 
     Source: the Developer Guide's quotas, "Item size for tables with local secondary indexes".
     """
-    size = item_bytes(wire) + len(names.full.encode()) + _STAMP_BYTES
-    copies = [_local_entry_bytes(schema, index, wire) for index in schema.local_indexes if index.range_key in wire]
-    total = size + max(copies, default=0)
+    sent = {**wire, names.full: _ANY_STAMP}
+    copies = [_local_entry_bytes(schema, index, sent) for index in schema.local_indexes if index.range_key in sent]
+    total = item_bytes(sent) + max(copies, default=0)
     if total > limits.ITEM_BYTES_MAX:
         with_index = " and its entry in a local index" if copies else ""
         raise WriteTooLargeError(
@@ -257,6 +260,11 @@ def check_batch(items: object, where: str) -> list[Mapping[str, Any]]:
     if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
         raise InvalidItemError(f"{where}: a batch is a list of mappings, not {type(items).__name__}.", operation=where)
     return list(items)
+
+
+def _key_of(schema: TableSchema, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What an error may show: people hand over whole items as keys."""
+    return {name: given[name] for name in schema.key_names if name in given}
 
 
 def _key_text(schema: TableSchema) -> str:

@@ -110,7 +110,8 @@ class Recovery:
 
         Zero is safe at any time (operations may be repeated) but takes entries out of the hands of live writers. An
         entry from the future, by a writer whose clock is ahead of ours, is taken as old: better worked on twice than
-        passed over in silence. Entries and shards that cannot be read are left alone and do not stop the others.
+        passed over in silence. Entries and shards that cannot be read, or stand in a state that this version does not
+        know, are reported, left alone and do not stop the others.
         """
         reports: list[ResumeReport] = []
         for shard in range(self._journal.shards):
@@ -119,7 +120,7 @@ class Recovery:
             reports += [
                 self._resume(entry, self._deadline())
                 for entry in standing.entries
-                if entry.state == State.PENDING and self._is_older(entry, older_than_seconds)
+                if entry.state != State.QUARANTINED and self._is_older(entry, older_than_seconds)
             ]
         return reports
 

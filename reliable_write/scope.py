@@ -29,6 +29,7 @@ from reliable_write.errors import (
     NestedScopeError,
     Outcome,
     PropagationPendingError,
+    ReliableWriteError,
     ScopeClosedError,
     TooManyOperationsError,
     UnknownTableError,
@@ -68,12 +69,14 @@ class HasEngine(Protocol):
 
 
 class _State(enum.Enum):
-    RECORDING = "is still recording"
-    DONE = "was committed"
-    PENDING = "was committed and is being finished by a monitor"
-    REFUSED = "was refused, and nothing was written"
-    UNKNOWN = "may or may not be committed"
-    DROPPED = "was discarded, and nothing was written"
+    """The words follow "This scope"."""
+
+    RECORDING = "is still recording."
+    DONE = "is committed: nothing is left to do, and its write must not be recorded again."
+    PENDING = "is committed and will be finished by recovery: its write must not be recorded again."
+    REFUSED = "was not committed, and nothing was written. Record the write in a new scope."
+    UNKNOWN = "may or may not be committed. Only commit() may be called on it; it settles the question."
+    DROPPED = "was dropped, and nothing was written. Record the write in a new scope."
 
 
 _OUTCOMES = {
@@ -91,7 +94,7 @@ class ReliableWriteScope:
             scope.delete_item("people", Key={"id": person_id})
             receipt = scope.commit()
 
-    Nothing is sent before `commit()` but one DescribeTable per table and writer. An exception in the block means
+    Nothing is sent before `commit()` but a DescribeTable for each new table. An exception before `commit()` means
     nothing is written, and passes unchanged. Leaving the block without `commit()` drops everything with a warning;
     `discard()` does so silently.
 
@@ -100,6 +103,11 @@ class ReliableWriteScope:
     """
 
     def __init__(self, writer: HasEngine, *, independent: bool = False, commit_on_exit: bool = False) -> None:
+        if not hasattr(writer, "engine"):
+            raise TypeError(
+                f"A scope takes a ReliableWriter, not {type(writer).__name__}. For a boto3 client: "
+                "ReliableWriter(client=client)."
+            )
         self._writer = writer
         self._independent = independent
         self._commit_on_exit = commit_on_exit
@@ -150,9 +158,11 @@ class ReliableWriteScope:
     def _batch(self, verb: Verb, table: str, items: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         batch = check_batch(items, f"operations[{len(self._operations)}]")
         if not 0 < len(batch) <= limits.BATCH_ITEMS_MAX:
+            advice = "Use several batches." if batch else "Leave an empty one out."
             raise BatchTooLargeError(
                 f"operations[{len(self._operations)}] {verb} on {table}: {len(batch)} items; a batch takes 1 to "
-                f"{limits.BATCH_ITEMS_MAX}. Use several batches: each counts as one sub-operation.",
+                f"{limits.BATCH_ITEMS_MAX}. {advice}",
+                operation=f"operations[{len(self._operations)}]",
                 table=table,
             )
         return batch
@@ -164,6 +174,7 @@ class ReliableWriteScope:
             raise TooManyOperationsError(
                 f"operations[{len(self._operations)}] {verb} on {table}: a scope takes {limits.OPERATIONS_MAX} "
                 "sub-operations, and this would be one more. Put items of one table together with put_items.",
+                operation=f"operations[{len(self._operations)}]",
                 table=table,
             )
         schema = self._schema(table)
@@ -228,7 +239,7 @@ class ReliableWriteScope:
                 table=table,
             )
         if table == self._engine.settings.system_table:
-            raise UnknownTableError(f"Table {table!r} is the journal's own.", table=table)
+            raise UnknownTableError(f"Table {table!r} is the journal's own. Choose another table.", table=table)
         return self._engine.schemas.get(table)
 
     # --- ending -------------------------------------------------------------------------------------------------
@@ -287,6 +298,14 @@ class ReliableWriteScope:
         except PropagationPendingError:
             self._state = _State.PENDING
             raise
+        except ReliableWriteError:
+            raise
+        except BaseException as interruption:  # Ctrl-C, a signal's timeout: it too answers whether the write happened
+            interruption.add_note(
+                f"reliable-write: the commit of write {self.write_id} was interrupted; it may be written. commit() on "
+                f"the same scope settles it, and so does writer.recovery.resume({self.write_id!r})."
+            )
+            raise
         self._state = _State.DONE
         return receipt
 
@@ -335,14 +354,20 @@ class ReliableWriteScope:
         if not self._operations:
             return
         tables = self._tables()
-        self._engine.events.warning(Event.SCOPE_DROPPED, operations=len(self._operations), tables=tables)
+        self._engine.events.info(Event.SCOPE_DROPPED, operations=len(self._operations), tables=tables)
+        warnings.warn(self._dropped(), UncommittedScopeWarning, stacklevel=3)
+
+    def _dropped(self) -> str:
         verbs = ", ".join(f"{operation.verb} on {operation.table}" for operation in self._operations)
-        warnings.warn(
-            f"A scope was left without commit(): {len(self._operations)} operations were dropped ({verbs}). "
-            "Call commit(), or discard() to drop them silently.",
-            UncommittedScopeWarning,
-            stacklevel=3,
+        return (
+            f"A scope was left without commit(): nothing was written of what it had recorded ({verbs}). "
+            "Call commit(), or discard() to drop it silently."
         )
+
+    def __del__(self) -> None:
+        """A scope without a block, forgotten: say so, as asyncio does of a coroutine that was never awaited."""
+        if getattr(self, "_token", self) is None and self._is_open_here() and self._operations:
+            warnings.warn(self._dropped(), UncommittedScopeWarning, source=self, stacklevel=1)
 
     def _tables(self) -> list[str]:
         return sorted({operation.table for operation in self._operations})
@@ -373,9 +398,9 @@ class ReliableWriteScope:
     def _check_recording(self) -> None:
         self._check_home()
         if self._state is not _State.RECORDING:
+            named = f" (write {self.write_id})" if self.write_id else ""
             raise ScopeClosedError(
-                f"This scope {self._state.value}; scopes are single-use."
-                + (" Only commit() may be called on it." if self._state is _State.UNKNOWN else " Make a new one."),
+                f"This scope{named} {self._state.value}",
                 write_id=self.write_id,
                 outcome=_OUTCOMES.get(self._state, Outcome.NOT_WRITTEN),
             )

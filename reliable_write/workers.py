@@ -10,7 +10,7 @@ import contextvars
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -34,13 +34,26 @@ class Workers(Protocol):
         ...
 
 
-def _run_here(task: Callable[[], T]) -> Future[T]:
-    done: Future[T] = Future()
-    try:
-        done.set_result(task())
-    except BaseException as error:  # noqa: BLE001 - carried to the caller, as by a thread
-        done.set_exception(error)
-    return done
+class _Once(Generic[T]):
+    """A task that the first caller runs.
+
+    A pool that cannot start a thread has queued the task all the same. Run here and, a while later, once more by a
+    thread that got free, a put could undo a delete that was acknowledged in between.
+    """
+
+    def __init__(self, task: Callable[[], T]) -> None:
+        self._context = contextvars.copy_context()
+        self._task = task
+        self._taken = threading.Lock()
+        self.done: Future[T] = Future()
+
+    def __call__(self) -> None:
+        if not self._taken.acquire(blocking=False):
+            return
+        try:
+            self.done.set_result(self._context.run(self._task))
+        except BaseException as error:  # noqa: BLE001 - carried to the caller, as by a thread
+            self.done.set_exception(error)
 
 
 class ThreadWorkers:
@@ -61,15 +74,17 @@ class ThreadWorkers:
         return [future.result() for future in futures]
 
     def _submit(self, task: Callable[[], T]) -> Future[T]:
-        """On a thread of the pool; in the caller where the pool takes no more.
+        """On a thread of the pool; in the caller where the pool takes no more, or cannot start a thread.
 
         It takes no more after `close()`, and in threads that outlive the main one (the interpreter closes all pools
         first). A write that has passed its commit point there must still be propagated.
         """
+        once = _Once(task)
         try:
-            return self._pool.submit(contextvars.copy_context().run, task)
+            self._pool.submit(once)
         except RuntimeError:
-            return _run_here(task)
+            once()
+        return once.done
 
     def background(self, name: str, loop: Callable[[], None]) -> None:
         """See `Workers.background`: a daemon thread."""

@@ -46,6 +46,8 @@ class ReliableWriter:
         workers: Workers | None = None,
         logger: Any = None,
     ) -> None:
+        if settings is not None and not isinstance(settings, Settings):
+            raise TypeError(f"settings is a Settings, not {type(settings).__name__}: Settings(system_table=...).")
         if client is not None and session is not None:
             raise ConfigurationError("Give a client or a session, not both.")
         self.settings = settings if settings is not None else Settings.from_environment()
@@ -57,6 +59,9 @@ class ReliableWriter:
         self._embedded: EmbeddedEngine | None = None
         self._closed = False
         self._process = _Process()
+        # Weakref hooks itself into the interpreter's exit with its first finalizer, and cannot any more at exit: a
+        # writer that is first used in an exit handler would not be closed.
+        weakref.finalize(self, _nothing)
 
     @classmethod
     def local(
@@ -210,6 +215,10 @@ class _Process:
         self.calls: BotoCalls | None = None
         self.engine: Engine | None = None
         self.finalizer: weakref.finalize[[], ReliableWriter] | None = None
+
+
+def _nothing() -> None:
+    pass
 
 
 def _client_of(given: Any) -> Any:

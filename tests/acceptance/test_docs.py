@@ -105,7 +105,7 @@ def _run(command: list[str], environment: dict[str, str]) -> None:
         case ["make", target]:
             assert target in make_targets(), f"make {target}"
         case ["pip", "install", requirement]:
-            assert re.fullmatch(r"reliable-write(\[[a-z,]+\])?", requirement)
+            assert re.fullmatch(r"(reliable-write|\.)(\[[a-z,]+\])?", requirement)
             assert set(re.findall(r"[a-z]+", requirement.partition("[")[2])) <= extras()
         case ["reliable-write", *arguments]:
             ran = subprocess.run(
@@ -178,7 +178,7 @@ def test_every_setting_is_on_its_page_with_its_default() -> None:
 
 def test_every_error_is_on_its_page() -> None:
     page = (ROOT / "docs/errors.md").read_text()
-    named = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    named = set(re.findall(r"^\| `([A-Z]\w+)` \|", page, re.MULTILINE))
     bases = {"ReliableWriteError", "WriteRejectedError"}
     kinds = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
     assert named == kinds - bases

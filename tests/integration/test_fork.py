@@ -25,6 +25,7 @@ import pytest
 
 from reliable_write import ConfigurationError, NestedScopeError, ReliableWriter, ReliableWriteScope, WrongThreadError
 from reliable_write.testing.faults import Call, FaultPlan
+from tests.integration.test_promises import left_behind
 from tests.world import REGION, World
 
 CHILD_SECONDS_MAX = 30.0
@@ -152,6 +153,32 @@ def test_the_child_uses_no_connection_of_the_parent(
     assert own
     assert calls_on_the_parents_client == 0
     assert new
+
+
+def test_a_recovery_kept_over_the_fork_works_with_the_childs_own_connections(
+    world: World, own_client_writer: Callable[..., ReliableWriter]
+) -> None:
+    tables = [world.table("one"), world.table("two")]
+    left_behind(world, *tables)
+    writer = own_client_writer()
+    recovery = writer.recovery
+    recovery.look()
+    inherited = connections(world.engine.endpoint_url)
+    parents_client = writer.client
+
+    def look_and_resume() -> tuple[list[str], int, set[tuple[int, int]]]:
+        with FaultPlan(parents_client) as parents_calls:
+            recovery.look()
+            reports = recovery.resume_all()
+        told = [str(report.resumed) for report in reports]
+        return told, len(parents_calls.calls), connections(world.engine.endpoint_url) - inherited
+
+    told, calls_on_the_parents_client, new = in_child(look_and_resume)
+    assert told == ["finished"]
+    assert calls_on_the_parents_client == 0
+    assert new
+    assert recovery.resume_all() == []
+    assert len(world.items(tables[0])) == 1
 
 
 def test_a_writer_with_a_given_client_refuses_in_the_child_and_goes_on_in_the_parent(world: World) -> None:

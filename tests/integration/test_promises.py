@@ -73,12 +73,12 @@ def shown(world: World, table: str, key: str = "x") -> Any:
     return item and item.get("v", {}).get("S")
 
 
-def left_behind(world: World, *tables: str, v: str) -> str:
+def left_behind(world: World, *tables: str, v: str = "a", item: dict[str, Any] | None = None) -> str:
     """A write that is committed and propagated nowhere: its writer died. Returns its id."""
     writer = world.writer(**QUICK)
     scope = ReliableWriteScope(writer)
     for table in tables:
-        scope.put_item(table, Item={"id": "x", "v": v})
+        scope.put_item(table, Item=item or {"id": "x", "v": v})
     plan = FaultPlan(writer.client)
     for table in tables:
         plan.on("PutItem", crash, having=name(table))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from reliable_write import (
     CommitFailedError,
     CommitUnknownError,
     ConfigurationError,
+    DuplicateKeyError,
     ForeignStampError,
     PropagationPendingError,
     ReliableWriteScope,
@@ -26,8 +29,9 @@ from reliable_write import (
 from reliable_write.dynamodb import CallFailed, CallName, ConditionRefused
 from reliable_write.engine import Engine, assemble
 from reliable_write.events import Events, default_logger
-from reliable_write.operations import KeyAttribute
+from reliable_write.operations import KeyAttribute, StampNames
 from reliable_write.policy import FailureKind
+from reliable_write.system_table import Installation
 from reliable_write.values import WireItem
 from tests.unit.fakes import NOON, InlineWorkers, ManualTime
 
@@ -178,6 +182,36 @@ def test_a_config_record_that_cannot_be_read_is_refused(name: str, value: Any, w
         Scene(tables).engine()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"shards": 0}, "shards is 0; it takes 1 to 1000"),
+        ({"shards": -4}, "shards is -4"),
+        ({"shards": 1001}, "shards is 1001"),
+        ({"order": "Strict"}, "order is 'Strict'; it takes strict or clock"),
+        ({"names": StampNames("", "_rwu")}, "need names"),
+        ({"names": StampNames("_rw", "")}, "need names"),
+        ({"names": StampNames("_rw", "_rw")}, "different ones"),
+    ],
+    ids=repr,
+)
+def test_an_installation_that_could_not_work_is_refused(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        Installation(**wrong)
+
+
+def test_the_ends_of_what_an_installation_takes_are_taken() -> None:
+    for shards in (1, 1000):
+        assert Installation(shards=shards, order="clock", names=StampNames("a", "b")).shards == shards
+
+
+@pytest.mark.parametrize("shards", ["0", "-1", "1001", "1000000"])
+def test_a_config_record_with_shards_that_could_not_work_is_refused(shards: str) -> None:
+    """Followed, each look at the journal would be a million queries."""
+    with pytest.raises(ConfigurationError, match=f"shards is {shards}"):
+        Scene(Tables(shards=shards)).engine()
+
+
 def test_a_missing_system_table_is_told_with_the_command() -> None:
     tables = Tables()
     tables.faults["get_item", "journal"] = CallFailed(FailureKind.TABLE_MISSING, "NotFound", "journal")
@@ -240,6 +274,19 @@ def test_a_refusal_tells_operation_table_and_place_also_in_its_facts() -> None:
         assert caught.value.table == "orders"
         assert str(caught.value).startswith("operations[2].items[1] put into orders")
     assert len(scope) == 2
+
+
+def test_the_key_of_a_duplicate_is_given_as_the_caller_writes_keys() -> None:
+    scene = Scene()
+    schema = scene.engine().schemas.get("orders")
+    for kind, value in (("S", "a"), ("N", Decimal("1.5")), ("B", b"a")):
+        object.__setattr__(schema, "hash_key", KeyAttribute("id", kind))  # type: ignore[arg-type]  # one of them
+        scope = scene.scope()
+        scope.put_item("orders", Item={"id": value, "note": MARKER})
+        with pytest.raises(DuplicateKeyError) as caught:
+            scope.delete_item("orders", Key={"id": value})
+        assert caught.value.key == {"id": value}
+        assert pickle.loads(pickle.dumps(caught.value)).key == {"id": value}  # noqa: S301 - our own
 
 
 # --- what is logged -----------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from reliable_write.entry import (
     Entry,
     State,
     UnreadableEntry,
+    _unpack,
     chunk_key,
     decode_operations,
     encode_operations,
@@ -27,6 +28,7 @@ from reliable_write.entry import (
     read_entry,
     shard_of,
 )
+from reliable_write.errors import Outcome, WriteTooLargeError
 from reliable_write.operations import Delete, Operation, Put
 from reliable_write.values import WireItem
 from tests.unit.test_values import comparable, items
@@ -170,6 +172,23 @@ def test_damage_is_no_unknown_format() -> None:
 
 
 # --- bombs and garbage --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["x", "ä", "\0", '"', "😀"], ids=ascii)
+def test_what_is_encoded_is_decoded_up_to_the_very_bound(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One bound in both directions: an entry that is committed can be read."""
+
+    def operation(count: int) -> Operation:
+        return Operation("put_item", (Put("t", ("id",), {"id": {"S": "a"}, "text": {"S": text * count}}),))
+
+    monkeypatch.setattr(limits, "ENTRY_BYTES_DECODED_MAX", 1_000)
+    each = len(json.dumps(text, ensure_ascii=False).encode()) - 2
+    rest = len(_unpack(encode_operations([operation(0)], STAMP, STAMP)[16:]))
+    most = (1_000 - rest) // each
+    assert decoded(encode_operations([operation(most)], STAMP, STAMP)) == (operation(most),)
+    with pytest.raises(WriteTooLargeError) as caught:
+        encode_operations([operation(most + 1)], STAMP, STAMP)
+    assert caught.value.outcome is Outcome.NOT_WRITTEN
 
 
 def test_a_payload_that_claims_too_much_is_refused_unread() -> None:

@@ -12,7 +12,7 @@ from reliable_write.dynamodb import CallFailed
 from reliable_write.events import Events
 from reliable_write.finished import FinishedEntries
 from reliable_write.policy import FailureKind
-from reliable_write.workers import ThreadWorkers
+from reliable_write.workers import ThreadWorkers, Workers
 from tests.unit.fakes import InlineWorkers, ManualTime
 
 
@@ -41,8 +41,10 @@ class Journal:
             return self.changed.wait_for(lambda: sum(map(len, self.batches)) >= count, timeout=20)
 
 
-def made(journal: Journal, *, inline: bool = False, threads: bool = False) -> FinishedEntries:
-    workers = ThreadWorkers(2) if threads else InlineWorkers()
+def made(
+    journal: Journal, *, inline: bool = False, threads: bool = False, workers: Workers | None = None
+) -> FinishedEntries:
+    workers = workers or (ThreadWorkers(2) if threads else InlineWorkers())
     time = SystemTime() if threads else ManualTime()
     return FinishedEntries(
         journal,  # type: ignore[arg-type]  # of the journal only `finish` is used
@@ -151,3 +153,43 @@ def test_the_loop_goes_on_after_a_failure() -> None:
             finished.add(*entry(number))
         assert journal.wait_for(50)
         finished.close()
+
+
+def test_where_no_thread_can_be_had_entries_are_deleted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The write is applied: a machine out of threads must not turn its success into an exception."""
+
+    def no_thread(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    journal = Journal()
+    finished = made(journal, threads=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        finished.add(*entry(1))
+        assert journal.batches == [[entry(1)]]
+    finished.add(*entry(2))
+    assert journal.batches == [[entry(1)]], "there is a loop now"
+    finished.close()
+    assert journal.entries() == [entry(1), entry(2)]
+
+
+def test_a_loop_that_died_is_started_again() -> None:
+    class BrokenJournal(Journal):
+        def finish(self, entries: Iterable[tuple[int, Stamp]], deadline: Deadline) -> None:
+            super().finish(entries, deadline)
+            if len(self.batches) == 1:
+                raise ZeroDivisionError("a defect of ours")
+
+    journal, workers = BrokenJournal(), InlineWorkers()
+    finished = made(journal, workers=workers)
+    for number in range(limits.BATCH_WRITE_REQUESTS_MAX):
+        finished.add(*entry(number))
+    (loop,) = workers.loops
+    with pytest.raises(ZeroDivisionError):
+        loop()
+    finished.add(*entry(25))
+    assert len(workers.loops) == 2
+    finished.add(*entry(26))
+    assert len(workers.loops) == 2, "one is enough"
+    finished.close()
+    assert journal.entries() == [entry(number) for number in range(27)]

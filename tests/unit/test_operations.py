@@ -243,3 +243,25 @@ def test_keys_that_only_look_alike_when_joined_stay_apart() -> None:
     one = Delete("t", ("a", "b"), {"a": {"S": "x"}, "b": {"S": 'y","S:z'}})
     other = Delete("t", ("a", "b"), {"a": {"S": 'x","S:y'}, "b": {"S": "z"}})
     assert key_hash(one) != key_hash(other)
+
+
+def test_an_error_about_a_key_holds_nothing_but_the_key() -> None:
+    """People give whole items as keys, and errors end up in error trackers."""
+    refusals: list[tuple[Callable[[], Any], dict[str, Any]]] = [
+        (lambda: put(ORDERS, {"customer": "ada", "note": SECRET}), {"customer": "ada"}),
+        (lambda: make_delete(ORDERS, {"customer": "ada", "note": SECRET}, WHERE), {"customer": "ada"}),
+        (lambda: make_delete(ORDERS, {**ORDER_KEY, "note": SECRET}, WHERE), ORDER_KEY),
+    ]
+    for refuse, key in refusals:
+        with pytest.raises(InvalidKeyError) as caught:
+            refuse()
+        assert caught.value.key == key
+        assert SECRET not in repr(caught.value.__dict__)
+
+
+def test_a_surplus_attribute_is_named_in_one_short_line() -> None:
+    name = "first\nsecond" + "x" * 60_000
+    with pytest.raises(InvalidKeyError, match=r"first\\nsecondxxx") as caught:
+        make_delete(ORDERS, {**ORDER_KEY, name: 1}, WHERE)
+    assert len(str(caught.value)) < 500
+    assert "\n" not in str(caught.value)

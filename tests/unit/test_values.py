@@ -334,3 +334,35 @@ def test_canonical_numbers_never_change(text: str, canonical: str) -> None:
 )
 def test_canonical_values_never_change(value: AttributeValue, canonical: str) -> None:
     assert canonical_value(value) == canonical
+
+
+LONG = "first\nsecond\x1b[31m" + "x" * 60_000
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {LONG: 1.5},
+        {LONG: {"a": object()}},
+        {"a": {LONG: [1.5]}},
+        {LONG: set()},
+        {LONG: nested(32)},
+        {LONG: {"x" * 70_000: 1}},
+        {LONG: Decimal("NaN")},
+        {"a" * 100 + "\n" * 70_000: 1},
+    ],
+    ids=["float", "object", "inner", "set", "nested", "name", "number", "too long a name"],
+)
+def test_an_attribute_name_of_any_length_and_shape_is_told_in_one_short_line(item: dict[str, Any]) -> None:
+    """Names come from users, messages end up in logs, one line each."""
+    with pytest.raises(InvalidItemError) as caught:
+        encode_item(item, WHERE)
+    message = str(caught.value)
+    assert len(message) < 500
+    assert message.isprintable()
+
+
+def test_the_path_of_an_error_is_whole() -> None:
+    with pytest.raises(InvalidItemError, match=r"first\\nsecond\\x1b") as caught:
+        encode_item({"a": {LONG: [1.5]}}, WHERE)
+    assert caught.value.path == f"a.{LONG}[0]"
