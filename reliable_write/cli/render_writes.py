@@ -315,10 +315,10 @@ def show_explanation(explanation: Explanation, commands: Sequence[str]) -> None:
 # --- deeds --------------------------------------------------------------------------------------------------------
 
 _WARNINGS: Final = {
-    "retry": "Retry makes them due at once; a monitor does the rest.",
-    "skip": "Skip gives up these operations, for good; the others go on.",
-    "quarantine": "Quarantine sets them aside: no monitor tries them until somebody retries them.",
-    "discard": "Discard stops trying, for good. It is no undo: what was applied stays, the rest will never be written.",
+    "retry": "A retried write is due at once; a monitor does the rest.",
+    "skip": "A skipped operation is given up, for good; the others go on.",
+    "quarantine": "A quarantined write is tried by no monitor until somebody retries it.",
+    "discard": "A discarded write is given up, for good. It is no undo: what was applied stays.",
 }
 
 
