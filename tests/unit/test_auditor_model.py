@@ -381,7 +381,7 @@ def test_g3_whatever_happens_around_the_audits_nothing_comes_back_and_nothing_is
     # An adversary who did nothing has shown nothing.
     assert seen["told"] > 10 * SEEDS
     for kind in ("ghosts", "collected", "held back", "landed", "died", "interrupted", "quarantine", "retry", "again"):
-        assert seen[kind] >= SEEDS / 4, (kind, seen)
+        assert seen[kind] >= SEEDS / 10, (kind, seen)
 
 
 def test_the_adversary_finds_an_auditor_that_hardly_waits() -> None:
