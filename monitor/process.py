@@ -118,6 +118,12 @@ class Daemon:
         last_resort = threading.Timer(drain_seconds + _GRACE_SECONDS, self._end_whatever_hangs)
         last_resort.daemon = True
         last_resort.start()
+        try:
+            return self._close(server)
+        finally:
+            last_resort.cancel()
+
+    def _close(self, server: WebServer | None) -> ExitCode:
         self._loop.stop.set()
         self._monitor.stop()
         self._thread.join()
@@ -127,7 +133,6 @@ class Daemon:
         if server is not None:
             server.stop()
         self._writer.close()
-        last_resort.cancel()
         return code
 
     def _code(self) -> ExitCode:

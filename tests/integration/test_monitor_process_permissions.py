@@ -107,9 +107,9 @@ def test_who_looks_and_who_decides_may_do_that_and_the_looker_no_more(world: Wor
         writer.recovery.look()
     with FaultPlan(writer.client) as acting:
         who = {"operator": "me", "reason": "a test"}
-        engine.operators.quarantine(entry.write_id, **who)  # type: ignore[arg-type]  # both are strings
-        engine.operators.retry(entry.write_id, **who)  # type: ignore[arg-type]
+        engine.operators.retry(entry.write_id, **who)  # type: ignore[arg-type]  # both are strings
         engine.operators.skip(entry.write_id, ["operations[0]"], **who)  # type: ignore[arg-type]
+        engine.operators.quarantine(entry.write_id, **who)  # type: ignore[arg-type]
         engine.operators.discard(entry.write_id, **who)  # type: ignore[arg-type]
     nothing: dict[str, set[str]] = {"system": set(), "destinations": set()}
     assert Used(looking, world).missing("admin-read") == nothing
