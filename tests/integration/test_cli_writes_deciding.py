@@ -314,11 +314,13 @@ def test_ctrl_c_lets_the_running_ones_end_and_says_where_to_resume(world: World,
         text=True,
     )
     assert running.stdout is not None
-    first = running.stdout.readline()
-    running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=60)
-    done = [json.loads(line)["write_id"] for line in [first, *out.splitlines()]]
-    assert running.returncode == ExitCode.PARTLY, err
+    assert running.stderr is not None
+    with running.stdout, running.stderr:
+        first = running.stdout.readline()
+        running.send_signal(signal.SIGINT)
+        done = [json.loads(line)["write_id"] for line in [first, *running.stdout]]
+        err = running.stderr.read()
+    assert running.wait(60) == ExitCode.PARTLY, err
     assert 0 < len(done) < len(entries), "it was stopped half way"
     assert deeds(world) == [("retry", write_id) for write_id in sorted(done)]
     (rest,) = tmp_path.glob("reliable-write-retry-rest-*.json")
