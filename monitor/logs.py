@@ -24,6 +24,7 @@ TALKATIVE: Final = ("boto3", "botocore", "urllib3", "s3transfer", "asyncio", "uv
 """Loggers kept at WARNING whatever level is asked for: their debug lines hold requests."""
 
 _CAUSES_MAX: Final = 5
+_HEAD: Final = ("timestamp", "level", "event")
 
 
 def configure_logs(log_format: LogFormat = "json", level: LogLevel = "info", stream: TextIO | None = None) -> None:
@@ -62,9 +63,14 @@ def configure_logs(log_format: LogFormat = "json", level: LogLevel = "info", str
 
 def _renderer(log_format: LogFormat, stream: TextIO) -> list[Processor]:
     if log_format == "json":
-        return [structlog.processors.JSONRenderer(default=str)]
+        return [_head_first, structlog.processors.JSONRenderer(default=str)]
     plain = structlog.dev.plain_traceback  # Rich's, the default where it is installed, shows the variables
     return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]
+
+
+def _head_first(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """When, how grave and what, where a person who reads JSON looks first."""
+    return {name: event.pop(name) for name in _HEAD if name in event} | dict(event)
 
 
 def tell_exception_without_values(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -49,7 +49,7 @@ class WriteMonitor:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
         self._writer = writer
         self._observers = tuple(observers)
-        self._audit = audit
+        self._audit = audit if audit is not None else AuditSettings(gc=self.settings.gc)
         self._sweeper: Sweeper | None = None
         self._making = threading.Lock()
         self._bell = _Bell()
@@ -217,7 +217,12 @@ class WriteMonitor:
                 with contextlib.suppress(ConfigurationError):
                     auditor = Auditor(self._writer.engine(), self._audit)
             if auditor is not None:
-                self._guarded(partial(auditor.run_once, stop=bell.has_rung))
+                self._guarded(partial(self._audit_once, auditor, bell))
+
+    def _audit_once(self, auditor: Auditor, bell: _Bell) -> None:
+        report = auditor.run_once(stop=bell.has_rung)
+        for observer in self._observers:
+            observer.audit_finished(report)
 
     def _beside(self, name: str, loop: Callable[[_Bell], None]) -> None:
         bell = _Bell()

@@ -61,7 +61,7 @@ class Metrics(SilentObserver):
         self._standing.remember_table(table)
 
     def audit_finished(self, report: AuditReport) -> None:
-        """A round of the auditor has ended."""
+        """See `Observer`."""
         self._audits.add(report)
 
 

@@ -49,12 +49,11 @@ class _Loop:
     """What the monitor's thread leaves for the main thread."""
 
     stop: threading.Event = field(default_factory=threading.Event)
-    monitor: WriteMonitor | None = None
     error: BaseException | None = None
 
 
 class Daemon:
-    """One process of the monitor."""
+    """One process of the monitor. Raises `ConfigurationError` for settings that contradict each other."""
 
     def __init__(
         self,
@@ -73,6 +72,9 @@ class Daemon:
         self._pulse = Pulse(self._time, stall_seconds(configuration.monitor, configuration.writer))
         self.watched = Watched(self._pulse)
         self._metrics = Metrics(self.watched)
+        # Both send nothing and find, before anything is waited for, what waiting would not put right.
+        self._monitor = WriteMonitor(self._writer, configuration.monitor, observers=(self._pulse, self._metrics))
+        self._writer.client  # noqa: B018
         self._loop = _Loop()
         self._thread = threading.Thread(target=self._work, name="write-monitor", daemon=True)
 
@@ -116,9 +118,14 @@ class Daemon:
         last_resort = threading.Timer(drain_seconds + _GRACE_SECONDS, self._end_whatever_hangs)
         last_resort.daemon = True
         last_resort.start()
+        try:
+            return self._close(server)
+        finally:
+            last_resort.cancel()
+
+    def _close(self, server: WebServer | None) -> ExitCode:
         self._loop.stop.set()
-        if self._loop.monitor is not None:
-            self._loop.monitor.stop()
+        self._monitor.stop()
         self._thread.join()
         code = self._code()
         if code is ExitCode.PARTLY:
@@ -126,7 +133,6 @@ class Daemon:
         if server is not None:
             server.stop()
         self._writer.close()
-        last_resort.cancel()
         return code
 
     def _code(self) -> ExitCode:
@@ -149,21 +155,15 @@ class Daemon:
         try:
             engine = self._wait_for_installation()
             if engine is not None:
-                self._monitor(engine)
+                shards = engine.installation.shards
+                self._pulse.allow(stall_seconds(self._configuration.monitor, self._configuration.writer, shards))
+                self.watched.runs(self._monitor)
+                self._monitor.run()
         except Exception as error:  # noqa: BLE001 - the end of a thread: whatever it was decides the exit code
             self._loop.error = error
             self._tell_end(error)
         finally:
             self.watched.ended()
-
-    def _monitor(self, engine: Engine) -> None:
-        settings = self._configuration.monitor
-        self._pulse.allow(stall_seconds(settings, self._configuration.writer, engine.installation.shards))
-        monitor = WriteMonitor(self._writer, settings, observers=(self._pulse, self._metrics))
-        self._loop.monitor = monitor
-        self.watched.runs(monitor)
-        if not self._loop.stop.is_set():
-            monitor.run()
 
     def _wait_for_installation(self) -> Engine | None:
         """The parts, once the system table can be read; None where the daemon was stopped before."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
 
+from monitor.auditor import AuditReport
 from reliable_write.recovery import Resumed, ResumeReport
 
 
@@ -84,6 +85,9 @@ class Observer(Protocol):
     def breaker_changed(self, table: str, *, is_open: bool) -> None:
         """A table is left alone for a while, or taken again."""
 
+    def audit_finished(self, report: AuditReport) -> None:
+        """A round of the auditor has ended."""
+
 
 class SilentObserver:
     """An `Observer` that does nothing: a base for those that want some of it."""
@@ -98,4 +102,7 @@ class SilentObserver:
         """See `Observer`."""
 
     def breaker_changed(self, table: str, *, is_open: bool) -> None:
+        """See `Observer`."""
+
+    def audit_finished(self, report: AuditReport) -> None:
         """See `Observer`."""

@@ -6,6 +6,7 @@ who shows them knows how it was reached. Item values and keys never appear.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ def _happened(examination: Examination, now_milliseconds: int) -> list[str]:
     age = duration((now_milliseconds - entry.committed_at_milliseconds) / 1000)
     sentences = [f"It was committed {age} ago{_about(examination)}."]
     if entry.attempts:
-        sentences.append(f"Monitors or people tried to finish it {_times(entry.attempts)}, last {entry.owner}.")
+        sentences.append(f"{_attempts(entry.attempts)} made to finish it, the last by {entry.owner}.")
     elif entry.state == State.PENDING:
         sentences.append("Its own service has not finished it; no monitor has tried yet.")
     if entry.last_error:
@@ -226,9 +227,9 @@ def _cure(examination: Examination) -> list[Advice]:
     """What to put right before it is tried again."""
     reason = examination.entry.last_error or ""
     unsettled = [comparison for comparison in examination.comparisons if not is_settled(comparison)]
-    tables = sorted({comparison.action.table for comparison in unsettled})
-    table = tables[0] if tables else "TABLE"
-    if any(comparison.found is Found.FOREIGN for comparison in unsettled):
+    foreign = [comparison for comparison in unsettled if comparison.found is Found.FOREIGN]
+    if foreign:
+        table = foreign[0].action.table
         return [
             Advice(
                 "Take the stamp that is not ours off the item",
@@ -243,6 +244,7 @@ def _cure(examination: Examination) -> list[Advice]:
             )
         ]
     if reason.startswith(FailureKind.ACCESS_DENIED):
+        table = _table_in(reason, unsettled[0].action.table if unsettled else "TABLE")
         return [
             Advice(
                 "Let the monitor write there; its policy", f"reliable-write iam policy --role monitor --table {table}"
@@ -266,15 +268,14 @@ def _ways_out(examination: Examination) -> list[Advice]:
 
 
 def _retry_reason(reason: str, unsettled: Sequence[Comparison]) -> str:
-    tables = _and(sorted({comparison.action.table for comparison in unsettled}))
     if not unsettled:
         return "Let a monitor find that all is done and remove the entry"
     if reason.startswith(FailureKind.TABLE_MISSING):
-        return f"When {tables} is there again"
+        return f"When table {_table_in(reason, unsettled[0].action.table)} is there again"
     if reason.startswith(FailureKind.ACCESS_DENIED):
         return "Once it is allowed"
     if reason.startswith(FailureKind.VALIDATION):
-        return f"If the table was changed so that {tables} takes it now"
+        return f"If table {_table_in(reason, unsettled[0].action.table)} was changed so that it takes the item now"
     return "When the cause is put right"
 
 
@@ -290,8 +291,14 @@ def _discard(write_id: str) -> str:
     return f"reliable-write writes discard {write_id} --reason 'WHY'"
 
 
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
+def _attempts(count: int) -> str:
+    return "One attempt was" if count == 1 else f"{count} attempts were"
+
+
+def _table_in(reason: str, otherwise: str) -> str:
+    """The table that a failed call was about, as its error tells it."""
+    found = re.search(r" on table (\S+)$", reason)
+    return found[1] if found else otherwise
 
 
 def _items(count: int) -> str:

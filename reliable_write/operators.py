@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from reliable_write import limits
 from reliable_write.audit_log import AuditLog
 from reliable_write.clock import Deadline, Stamp, TimeSource
 from reliable_write.dynamodb import CallFailed, Store
@@ -182,9 +183,25 @@ class Operators:
         return self._deed("quarantine", entry, operator, reason, {}, partial(self._journal.quarantine, entry, told))
 
     def discard(self, write_id: str, *, operator: str, reason: str, seen_epoch: int | None = None) -> None:
-        """Stop trying, for good. Not an undo: what was applied stays."""
+        """Stop trying, for good. Not an undo: what was applied stays.
+
+        A pending one takes a lease longer (`limits.LEASE_SECONDS`): see `_give_up`.
+        """
         entry = _known(self._find(write_id, seen_epoch))
-        self._deed("discard", entry, operator, reason, {}, partial(self._journal.discard, entry))
+        self._deed("discard", entry, operator, reason, {}, partial(self._give_up, entry, operator))
+
+    def _give_up(self, entry: Entry, operator: str, deadline: Deadline) -> None:
+        """Remove the entry once nobody can be working on it.
+
+        An attempt under way does not look at the entry again before it has written everything: removed under it, the
+        write would be both discarded and finished. So it is set aside first, which no new attempt gets past, and the
+        time of any earlier attempt is awaited; if one of them finished the write, the entry is gone and this is late.
+        """
+        if entry.state == State.PENDING:
+            entry = self._journal.quarantine(entry, f"being discarded by {operator}", deadline)
+            self._time.sleep(limits.LEASE_SECONDS)
+            deadline = self._deadline()
+        self._journal.discard(entry, deadline)
 
     def _deed(
         self,

@@ -12,19 +12,24 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
+from reliable_write import limits
 from reliable_write.cli.desk import OUTER_THREADS, Desk
 from reliable_write.cli.exits import ExitCode
 from reliable_write.cli.plans import Plan, Reviewed
-from reliable_write.clock import TimeSource
+from reliable_write.clock import Deadline, TimeSource
 from reliable_write.dynamodb import CallFailed
+from reliable_write.entry import Entry, State
 from reliable_write.errors import EntryNotFoundError, TooLateError, WriteRejectedError
 from reliable_write.recovery import Resumed
 
 ROUND_WRITES: Final = 2 * OUTER_THREADS
+STEP_SECONDS: Final = 0.1
+"""Longest sleep without a look at whether somebody pressed Ctrl-C."""
+INTERRUPTED: Final = "interrupted"
 
 
 class Ended(enum.StrEnum):
@@ -48,6 +53,8 @@ class Result:
     told: str = ""
     attempt: str | None = None
     """How the attempt made from here ended, where one was asked for."""
+    epoch: int | None = None
+    """The entry's, as the deed left it."""
 
     def facts(self) -> dict[str, Any]:
         """For `--json` and `--jsonl`."""
@@ -61,7 +68,7 @@ class Outcome:
     plan: Plan
     results: tuple[Result, ...]
     stopped: str = ""
-    """Why it ended before its end: `interrupted`, or what the service said."""
+    """Why it ended before its end: `INTERRUPTED`, or what the service said."""
 
     @property
     def remaining(self) -> tuple[Reviewed, ...]:
@@ -117,7 +124,7 @@ class Pace:
         if self._per_second is not None:
             due_seconds = self._begun_seconds + self._let_through / self._per_second
             while not stop.is_set() and (left := due_seconds - self._time.elapsed_seconds()) > 0:
-                self._time.sleep(min(left, 0.1))
+                self._time.sleep(min(left, STEP_SECONDS))
         self._let_through += count
 
 
@@ -131,26 +138,76 @@ def carry_out(
     tell: Callable[[Result], None],
 ) -> Outcome:
     """Do the plan's deed to its writes, in their order, until done or stopped."""
-    results: list[Result] = []
-    size = pace.round_writes
-    for begin in range(0, len(plan.writes), size):
-        batch = plan.writes[begin : begin + size]
-        pace.wait(len(batch), stop)
-        if stop.is_set():
-            return Outcome(plan, tuple(results), "interrupted")
-        ended = desk.outer.run_all([partial(_do, desk, plan, write, operator) for write in batch])
-        for result in ended:
-            tell(result)
-        results += ended
-        if all(result.ended is Ended.FAILED for result in ended):
-            return Outcome(plan, tuple(results), ended[-1].told)
-    return Outcome(plan, tuple(results))
+    work = _Work(desk, operator, pace, stop, tell)
+    if plan.action != "discard":
+        return work.do(plan)
+    return work.discard(plan)
+
+
+class _Work:
+    def __init__(
+        self, desk: Desk, operator: str, pace: Pace, stop: threading.Event, tell: Callable[[Result], None]
+    ) -> None:
+        self._desk = desk
+        self._operator = operator
+        self._pace = pace
+        self._stop = stop
+        self._tell = tell
+
+    def do(self, plan: Plan) -> Outcome:
+        results: list[Result] = []
+        size = self._pace.round_writes
+        for begin in range(0, len(plan.writes), size):
+            batch = plan.writes[begin : begin + size]
+            self._pace.wait(len(batch), self._stop)
+            if self._stop.is_set():
+                return Outcome(plan, tuple(results), INTERRUPTED)
+            ended = self._desk.outer.run_all([partial(_do, self._desk, plan, write, self._operator) for write in batch])
+            for result in ended:
+                if result.ended is not Ended.DONE or not plan.preparing:
+                    self._tell(result)
+            results += ended
+            if all(result.ended is Ended.FAILED for result in ended):
+                return Outcome(plan, tuple(results), ended[-1].told)
+        return Outcome(plan, tuple(results))
+
+    def discard(self, plan: Plan) -> Outcome:
+        """Pending ones are set aside first and the time of any attempt under way is awaited, once for all of them.
+
+        `Operators.discard` does the same for a single write, and tells why.
+        """
+        pending = tuple(write for write in plan.writes if write.state == State.PENDING)
+        if not pending:
+            return self.do(plan)
+        reason = f"{plan.reason} (set aside before it is discarded)"
+        aside = self.do(replace(plan, action="quarantine", reason=reason, writes=pending, preparing=True))
+        epochs = {result.write_id: result.epoch for result in aside.results if result.ended is Ended.DONE}
+        settled = {result.write_id: result for result in aside.results if result.ended is not Ended.DONE}
+        plan = replace(plan, writes=tuple(_set_aside(write, epochs) for write in plan.writes))
+        if not aside.stopped and epochs:
+            self._await_attempts()
+        if aside.stopped or self._stop.is_set():
+            return Outcome(plan, tuple(settled.values()), aside.stopped or INTERRUPTED)
+        rest = self.do(replace(plan, writes=tuple(write for write in plan.writes if write.write_id not in settled)))
+        return Outcome(plan, (*settled.values(), *rest.results), rest.stopped)
+
+    def _await_attempts(self) -> None:
+        over = Deadline.after(limits.LEASE_SECONDS, self._desk.engine.time)
+        while not self._stop.is_set() and not over.passed():
+            self._desk.engine.time.sleep(STEP_SECONDS)
+
+
+def _set_aside(write: Reviewed, epochs: dict[str, int | None]) -> Reviewed:
+    """The write as we left it, so that the second step, or a plan of what remains, goes on from there."""
+    if write.write_id not in epochs:
+        return write
+    return replace(write, epoch=epochs[write.write_id], state=State.QUARANTINED.value)
 
 
 def _do(desk: Desk, plan: Plan, write: Reviewed, operator: str) -> Result:
     deed = _deed(desk, plan, write, operator)
     try:
-        deed()
+        left = deed()
     except TooLateError as error:
         return Result(write.write_id, Ended.TOO_LATE, error.message)
     except EntryNotFoundError as error:
@@ -161,7 +218,7 @@ def _do(desk: Desk, plan: Plan, write: Reviewed, operator: str) -> Result:
         return Result(write.write_id, Ended.FAILED, _told(failure))
     if plan.action == "retry" and plan.attempt_now:
         return _attempt(desk, write.write_id)
-    return Result(write.write_id, Ended.DONE)
+    return Result(write.write_id, Ended.DONE, epoch=left.epoch if isinstance(left, Entry) else None)
 
 
 def _gone(write: Reviewed) -> Ended:

@@ -195,8 +195,7 @@ def _permissions(desk: Desk, table: str, actions: tuple[str, ...]) -> Iterator[C
         return
     probes = _probes(table, key, key_name)
     for action in actions:
-        if action in probes:
-            yield _tried(desk, f"may, on {table}", action, probes[action])
+        yield _tried(desk, f"may, on {table}", action, probes[action])
 
 
 def _absent_key(desk: Desk, table: str) -> tuple[dict[str, Any], str]:
@@ -231,6 +230,10 @@ def _probes(table: str, key: dict[str, Any], key_name: str) -> dict[str, tuple[s
         "PutItem": ("put_item", {"TableName": table, "Item": key, **never}),
         "DeleteItem": ("delete_item", {"TableName": table, "Key": key, **never}),
         "UpdateItem": ("update_item", {"TableName": table, "Key": key, **never}),
+        "ConditionCheckItem": (
+            "transact_write_items",
+            {"TransactItems": [{"ConditionCheck": {"TableName": table, "Key": key, **never}}]},
+        ),
         "BatchWriteItem": ("batch_write_item", {"RequestItems": {table: [{"DeleteRequest": {"Key": key}}]}}),
     }
 
@@ -248,7 +251,7 @@ def _tried(desk: Desk, name: str, action: str, probe: tuple[str, dict[str, Any]]
 def judge_refusal(error: Exception) -> tuple[Health, str, str]:
     """What a refused probe says about the permission, and the command that helps."""
     code = getattr(error, "response", {}).get("Error", {}).get("Code", "")
-    if code == CONDITION_CODE:  # it was allowed, and found its condition false, as meant
+    if code in (CONDITION_CODE, "TransactionCanceledException"):  # it was allowed, and found its condition false, as meant
         return Health.OK, "allowed", ""
     failure = translate(error, None)
     if isinstance(failure, CallFailed) and failure.kind is FailureKind.ACCESS_DENIED:

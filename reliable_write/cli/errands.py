@@ -312,10 +312,11 @@ def _carry(
 
 
 def _ask(plan: Plan) -> None:
-    if plan.action == "discard":
-        person.confirm_count("Discard them for good?", len(plan.writes))
+    what = "it" if len(plan.writes) == 1 else f"these {len(plan.writes):,}"
+    if plan.action == "discard" and len(plan.writes) > 1:
+        person.confirm_count(f"Discard {what} for good?", len(plan.writes))
     else:
-        person.confirm(f"{plan.action.capitalize()} them?")
+        person.confirm(f"{plan.action.capitalize()} {what if plan.action != 'skip' else 'this'}?")
 
 
 def _with_reason(plan: Plan, manner: Manner) -> Plan:

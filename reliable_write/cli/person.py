@@ -35,9 +35,6 @@ def confirm(question: str) -> None:
 
 def confirm_count(question: str, count: int) -> None:
     """The same for what cannot be taken back: the number of writes is typed, so that nobody says yes by habit."""
-    if count == 1:
-        confirm(f"{question} (1 write)")
-        return
     if not at_terminal():
         raise CommandError(ExitCode.USAGE, "There is no terminal to ask at. Say --yes to do it, or --dry-run to look.")
     typed = typer.prompt(f"{question} Type their number to go on", err=True, default="", show_default=False)

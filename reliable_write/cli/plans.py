@@ -43,6 +43,8 @@ class Plan:
     """For `skip`: the places given up."""
     attempt_now: bool = False
     """For `retry`: also make the attempt, from here."""
+    preparing: bool = False
+    """A first step towards another deed, which alone is told; never in a file."""
     made_by: str = ""
     made_at_milliseconds: int = 0
 

@@ -14,7 +14,8 @@ from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from reliable_write.cli.bulk import Ended, Outcome, Result
+from reliable_write import limits
+from reliable_write.cli.bulk import INTERRUPTED, Ended, Outcome, Result
 from reliable_write.cli.deeds import Selection
 from reliable_write.cli.desk import Desk
 from reliable_write.cli.doctor import Check, Diagnosis, Health
@@ -315,10 +316,10 @@ def show_explanation(explanation: Explanation, commands: Sequence[str]) -> None:
 # --- deeds --------------------------------------------------------------------------------------------------------
 
 _WARNINGS: Final = {
-    "retry": "Retry makes them due at once; a monitor does the rest.",
-    "skip": "Skip gives up these operations, for good; the others go on.",
-    "quarantine": "Quarantine sets them aside: no monitor tries them until somebody retries them.",
-    "discard": "Discard stops trying, for good. It is no undo: what was applied stays, the rest will never be written.",
+    "retry": "A retried write is due at once; a monitor does the rest.",
+    "skip": "A skipped operation is given up, for good; the others go on.",
+    "quarantine": "A quarantined write is tried by no monitor until somebody retries it.",
+    "discard": "A discarded write is given up, for good. It is no undo: what was applied stays.",
 }
 
 
@@ -335,6 +336,11 @@ def preview(desk: Desk, plan: Plan, selection: Selection) -> None:
         say(f"  {count:>6,}  {reason}")
     say_incomplete(selection.unread_shards, selection.without_tables)
     say(_WARNINGS[plan.action])
+    if plan.action == "discard" and selection.counts.get(State.PENDING):
+        say(
+            f"Pending ones are set aside first; {limits.LEASE_SECONDS:.0f} s later, when no attempt at them can be "
+            "under way any more, they go."
+        )
 
 
 def _place(desk: Desk) -> str:
@@ -416,7 +422,7 @@ def say_rest(desk: Desk, outcome: Outcome, rest: str | None) -> None:
     remaining = len(outcome.remaining)
     if not remaining:
         return
-    why = "Stopped by Ctrl-C" if outcome.stopped == "interrupted" else f"Stopped: {outcome.stopped or 'not all went'}"
+    why = "Stopped by Ctrl-C" if outcome.stopped == INTERRUPTED else f"Stopped: {outcome.stopped or 'not all went'}"
     say(f"{why}. {_plural(len(outcome.plan.writes) - remaining, 'write')} settled, {remaining:,} remain.")
     if rest is not None:
         say("To go on with exactly those:")

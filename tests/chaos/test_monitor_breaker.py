@@ -125,3 +125,26 @@ def test_a_probe_sends_one_operation_before_the_others(world: World) -> None:
     bench.monitor.run_once()
     assert world.records("J#") == []
     assert len(world.items(dead)) == 5 * FAILURES
+
+
+def test_a_probe_whose_entry_is_gone_leaves_the_next_one_its_turn(world: World) -> None:
+    """Between the look and the probe, somebody else has finished the entry: nothing was sent, so nothing is known."""
+    dead = world.table("dead")
+    left, bench = Left(world), Bench(world, **QUICK)
+    sickness = Sickness(bench, dead, answer("ExpiredTokenException"))
+    left.leave(*left.puts(FAILURES + 5, dead, mark="held"))
+    bench.monitor.run_once()
+    bench.sweep_after()
+    assert bench.monitor.status().breakers_open == (dead,)
+    sickness.ill = False
+
+    victim = min((item for item in world.records("J#") if "attempts" not in item), key=lambda item: item["sk"]["S"])
+
+    def vanish(_call: Call) -> None:
+        world.client.delete_item(TableName=world.system_table, Key={"pk": victim["pk"], "sk": victim["sk"]})
+
+    bench.faults.on("GetItem", vanish, having=victim["sk"]["S"].encode(), times=1)
+    assert bench.sweep_after(16) == {Resumed.TOO_LATE: 1}
+    assert bench.monitor.status().breakers_open == (dead,)
+    assert bench.sweep_after(0)[Resumed.FINISHED] >= 1
+    assert bench.monitor.status().breakers_open == ()

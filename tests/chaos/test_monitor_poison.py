@@ -180,7 +180,8 @@ def test_what_cannot_be_read_is_left_exactly_as_it_is_and_alarmed_once(
     left.leave(spoilt, spoil=spoil)
     left.leave(*left.puts(2, table, mark="after"))
     (before,) = [item for item in world.records("J#") if item["sk"]["S"] == spoilt.stamp]
-    bench.monitor.run_once()
+    told_by_its_head = spoil in (_another_format, _another_state, _no_head)
+    assert bench.monitor.run_once().unreadable == told_by_its_head
     assert bench.sweep_after()[Resumed.FINISHED] == 4
     for _ in range(3):
         bench.sweep_after()
@@ -190,6 +191,8 @@ def test_what_cannot_be_read_is_left_exactly_as_it_is_and_alarmed_once(
     report = bench.monitor.run_once()
     assert (report.unreadable, report.pending, report.oldest_pending_age_seconds) == (1, 0, 0.0)
     assert bench.claims() == 4
+    reads = sum(call.operation == "GetItem" and spoilt.stamp.encode() in call.body for call in bench.faults.calls)
+    assert (reads == 0) == told_by_its_head
 
 
 def test_an_entry_too_new_for_quarantine_waits_for_its_table(one_shard: World) -> None:

@@ -220,6 +220,15 @@ def test_draining_ends_the_loop_and_takes_the_heartbeat_away(world: World) -> No
     assert world.records("M") == []
 
 
+def test_a_heartbeat_that_comes_after_the_drain_is_not_sent(world: World) -> None:
+    bench = Bench(world)
+    bench.monitor.run_once()
+    assert len(world.records("M")) == 1
+    assert bench.monitor.drain()
+    bench.monitor._beat()
+    assert world.records("M") == []
+
+
 def test_a_drain_finishes_what_is_under_way_and_begins_nothing_more(world: World) -> None:
     table = world.table("people")
     left, bench = Left(world), Bench(world, workers=1)

@@ -147,6 +147,23 @@ def test_an_item_put_by_a_slow_clock_after_another_auditor_collected_is_kept(wor
     assert (world.shown() or {})["v"] == {"S": "acknowledged"}
 
 
+def test_a_ghost_that_another_ghost_replaced_under_the_look_is_looked_at_again(world: MemoryWorld) -> None:
+    older = world.stamp()
+    world.ghost()
+    auditor = world.auditor()
+    auditor.run_once()
+    world.time.pass_seconds(EARLY)
+
+    def replace(call: str, request: Any) -> None:
+        if call == "delete_item" and request["TableName"] == TABLE:
+            world.plant(_rw=older)
+
+    world.tables.before = replace
+    assert auditor.run_once().ghosts_removed == 0
+    world.tables.before = lambda _call, _request: None
+    assert auditor.run_once().ghosts_removed == 1
+
+
 def test_an_engine_that_does_not_tell_old_items_is_audited_the_same() -> None:
     world = MemoryWorld(tells_old_items=False)
     world.ghost()
@@ -367,6 +384,7 @@ def test_a_tombstone_collected_by_another_auditor_is_not_counted(world: MemoryWo
         world.time.pass_seconds(W)
     assert [one.run_once().tombstones_collected, two.run_once().tombstones_collected] == [1, 0]
     assert two.run_once().tombstones == 0
+    assert len(one._watches) == len(two._watches) == 0, "or memory would fill with what is gone"
 
 
 def test_a_tombstone_that_another_auditor_collects_first_is_not_counted_either(world: MemoryWorld) -> None:
@@ -400,6 +418,16 @@ def test_without_gc_all_is_kept_and_ghosts_still_go(world: MemoryWorld) -> None:
     assert sum(report.ghosts_removed for report in reports) == 1
     assert sum(report.tombstones_collected + report.chunks_collected for report in reports) == 0
     assert len(world.records("T#")) == len(world.records("C#")) == 1
+
+
+def test_without_gc_an_audit_that_failed_is_made_up_for_however_late(world: MemoryWorld) -> None:
+    world.ghost()
+    auditor = world.auditor(gc=False)
+    tables = dict(world.tables.tables)
+    del world.tables.tables[TABLE]
+    after(world, auditor, W, W, W)
+    world.tables.tables = tables
+    assert auditor.run_once().ghosts_removed == 1
 
 
 # --- troubles -----------------------------------------------------------------------------------------------------
@@ -598,6 +626,19 @@ def test_ce15_a_head_seen_by_a_pass_that_broke_off_counts_all_the_same(world: Me
     world.tables.before = lambda _call, _request: None
     world.forget("J#000", stamp)
     world.time.pass_seconds(2 * W)
+    assert auditor.run_once().chunks_collected == 0
+
+
+def test_a_pass_that_broke_off_before_the_head_proves_nothing(world: MemoryWorld) -> None:
+    stamp = chunked(world)
+    world.record("J#000", stamp)
+    auditor = world.auditor()
+    auditor.run_once()
+    world.tables.before = _refuse_second_page
+    assert not auditor.run_once().complete
+    world.tables.before = lambda _call, _request: None
+    world.time.pass_seconds(2 * W)
+    world.forget("J#000", stamp)
     assert auditor.run_once().chunks_collected == 0
 
 

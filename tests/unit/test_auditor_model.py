@@ -1,6 +1,6 @@
 """Random interleavings of everything that touches deleted keys, on the engine itself: G3 and its neighbours hold.
 
-Processes with clocks hours apart put and delete a few keys; they stall and die at any call; what they had sent lands
+Processes with clocks hours apart put and delete two keys; they stall and die at any call; what they had sent lands
 later, up to the age at which a signature is refused; monitors recover, die, are overtaken; entries are quarantined and
 tried again; auditors run, die and begin anew, and anything else may happen between any two of their calls.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,11 @@ from tests.unit.memory import Request
 from tests.unit.memory_world import MemoryWorld, deleting, putting
 
 W = limits.COLLECTION_WAIT_SECONDS
-KEYS = ("x", "y", "z")
+KEYS: tuple[str, ...] = ("x", "y")
+PACES = ((30.0, 100.0, 300.0), (1.0, 30.0, 700.0, 1700.0, W / 2, W), (W / 2, W, W))
+"""Lives in which everything happens within the life of a request, and lives in which hours pass."""
 SKEWS = (0.0, -7200.0, 7200.0)
-SEEDS = 40
+SEEDS = 100
 STEPS = 60
 
 
@@ -82,36 +84,70 @@ def quiet(_call: CallName, _request: Request) -> None:
 
 
 class Chaos:
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, **settings: Any) -> None:
         self.random = random.Random(seed)
+        self.settings = settings
         self.world = MemoryWorld(time=SeededTime(random.Random(seed)), page_items=4, tells_old_items=bool(seed % 2))
         self.engines = [self.world.process(skew) for skew in SKEWS]
-        self.auditors = [self.world.auditor(), self.world.auditor()]
+        self.auditors = [self.auditor(), self.auditor(), self.auditor()]
+        self.keys = KEYS
+        self.pace = self.random.choice(PACES)
+        self.busy: list[int] = []
         self.flights: list[Flight] = []
         self.writes: list[Write] = []
         self.steps = 0
         self.seen: Counter[str] = Counter()
         self.world.tables.before = quiet
         self.actions: list[tuple[int, Callable[[], None]]] = [
-            (4, self.put_or_delete),
-            (4, self.stall_while_writing),
-            (4, self.die_while_writing),
-            (4, self.land),
-            (3, self.recover),
-            (2, self.die_while_recovering),
+            (2, self.put_or_delete),
+            (2, self.stall_while_writing),
+            (3, self.die_while_writing),
+            (3, self.land),
+            (2, self.recover),
+            (4, self.die_while_recovering),
             (1, self.set_aside),
             (1, self.try_again),
-            (2, self.commit_again),
-            (6, self.pass_time),
-            (8, self.audit),
-            (2, self.die_while_auditing),
+            (1, self.commit_again),
+            (8, self.pass_time),
+            (4, self.audit),
+            (1, self.die_while_auditing),
         ]
 
     def run(self) -> None:
-        for _ in range(STEPS):
-            self.act()
+        """Half of the lives are a long mixture; the other half turn closely around one tombstone."""
+        if self.random.random() < 0.5:
+            for _ in range(STEPS):
+                self.act()
+        else:
+            self.delete_under_a_put()
         self.settle()
         self.judge()
+
+    def delete_under_a_put(self) -> None:
+        put = self.begin("x", is_delete=False)
+        self.steps += 1
+        stalls = self.random.random() < 0.5
+        if not stalls:
+            self.dying(lambda: self.attempt(put), self.random.choice([1, 2, 2, 3]))  # journal, put, removal
+        self.attempt(self.begin("x", is_delete=True))
+        self.steps += 1
+        if stalls:
+            self.attempt(put)
+        elif self.random.random() < 0.7:
+            self.recover()
+        self.keys = ("x",)
+        self.actions = [
+            (9, self.pass_time),
+            (2, self.land),
+            (2, self.recover),
+            (2, self.die_while_recovering),
+            (1, self.commit_again),
+            (1, self.put_or_delete),
+            (1, self.set_aside),
+            (1, self.try_again),
+        ]
+        for _ in range(self.random.randint(5, 12)):
+            self.act()
 
     def act(self) -> None:
         self.steps += 1
@@ -121,10 +157,10 @@ class Chaos:
     # --- what may happen ----------------------------------------------------------------------------------------
 
     def put_or_delete(self) -> None:
-        self.attempt(self.begin(self.random.choice(KEYS), is_delete=self.random.random() < 0.5))
+        self.attempt(self.begin(self.random.choice(self.keys), is_delete=self.random.random() < 0.5))
 
     def begin(self, key: str, *, is_delete: bool) -> Write:
-        engine = self.random.choice(self.engines)
+        engine = self.engines[self.random.choice([0, 0, 0, 1, 2])]
         action = deleting(key) if is_delete else putting(key, v=str(self.steps))
         write = Write(key, self.world.prepare(action, engine), engine, is_delete, self.steps)
         self.writes.append(write)
@@ -142,7 +178,7 @@ class Chaos:
         """A put between its witness and its first request, while others act: of such stalls ghosts are made. No time
         passes, for past its deadline an attempt sends nothing.
         """
-        key = self.random.choice(KEYS)
+        key = self.random.choice(self.keys)
         write = self.begin(key, is_delete=False)
         self.steps += 1
         self.attempt(self.begin(key, is_delete=self.random.random() < 0.8))
@@ -153,7 +189,7 @@ class Chaos:
         self.attempt(self.stalled())
 
     def die_while_writing(self) -> None:
-        key = self.random.choice(KEYS)
+        key = self.random.choice(self.keys)
         write = self.stalled() if self.random.random() < 0.5 else self.begin(key, is_delete=self.random.random() < 0.5)
         self.dying(lambda: self.attempt(write), self.random.randint(1, 4))
 
@@ -167,7 +203,9 @@ class Chaos:
         self.seen["recovered"] += len(self.random.choice(self.engines).recovery.resume_all())
 
     def die_while_recovering(self) -> None:
-        self.dying(self.recover, self.random.randint(1, 12))
+        self.dying(self.recover, self.random.randint(5, 11))  # the four shards are looked at first
+        if self.random.random() < 0.5:
+            self.recover()
 
     def set_aside(self) -> None:
         self.operate("quarantine", State.PENDING)
@@ -199,29 +237,47 @@ class Chaos:
                 return
 
     def pass_time(self) -> None:
-        seconds = self.random.choice([1.0, 30.0, 500.0, 1700.0, W / 2, W, W + 1])
-        self.world.time.pass_seconds(seconds)
+        """Auditors follow each other closely, as where several monitors run."""
+        self.world.time.pass_seconds(self.random.choice(self.pace))
+        for place in range(len(self.auditors)):
+            if place not in self.busy and self.random.random() < 0.6:
+                self.audit()
 
     def audit(self) -> None:
         """Between any two calls of the audit something else may happen."""
-        auditor = self.random.choice(self.auditors)
-        at = self.random.randint(1, 12) if self.random.random() < 0.7 else 0
-        self.between(lambda: self.count(auditor), at, self.elsewhere)
+        place = self.idle_auditor()
+        at = self.random.randint(1, 9) if self.random.random() < 0.5 else 0
+        self.between(lambda: self.count(place), at, self.elsewhere)
 
-    def count(self, auditor: Auditor) -> None:
-        report = auditor.run_once()
+    def idle_auditor(self) -> int | None:
+        """One that is not in the middle of a round: each is of one thread."""
+        idle = [place for place in range(len(self.auditors)) if place not in self.busy]
+        return self.random.choice(idle) if idle else None
+
+    def auditor(self) -> Auditor:
+        return self.world.auditor(**self.settings)
+
+    def count(self, place: int | None) -> None:
+        if place is None:
+            return
+        self.busy.append(place)
+        try:
+            report = self.auditors[place].run_once()
+        finally:
+            self.busy.pop()
         self.seen["ghosts"] += report.ghosts_removed
         self.seen["collected"] += report.tombstones_collected
         self.seen["held back"] += report.held_back
 
     def elsewhere(self) -> None:
-        for _ in range(self.random.randint(1, 3)):
+        for _ in range(self.random.randint(1, 2)):
             self.act()
 
     def die_while_auditing(self) -> None:
-        place = self.random.randrange(len(self.auditors))
-        self.dying(lambda: self.count(self.auditors[place]), self.random.randint(1, 12))
-        self.auditors[place] = self.world.auditor()
+        place = self.idle_auditor()
+        self.dying(lambda: self.count(place), self.random.randint(1, 12))
+        if place is not None:
+            self.auditors[place] = self.auditor()
 
     # --- how it is made to happen -------------------------------------------------------------------------------
 
@@ -278,11 +334,11 @@ class Chaos:
         for _ in range(2):
             self.world.time.pass_seconds(60.0)
             self.world.engine.recovery.resume_all()
-        self.auditors.append(self.world.auditor())
+        self.auditors.append(self.auditor())
         for _ in range(
             12
         ):  # a delete by a clock that was ahead is held back by nothing but older entries: none is left
-            self.count(self.auditors[-1])
+            self.count(len(self.auditors) - 1)
             self.world.time.pass_seconds(W)
 
     def judge(self) -> None:
@@ -306,27 +362,39 @@ class Chaos:
                 assert shown == write.stamp or later, f"{write.stamp} was acknowledged and is lost"
 
 
+def live(seeds: Iterable[int], **settings: Any) -> Counter[str]:
+    seen: Counter[str] = Counter()
+    for seed in seeds:
+        chaos = Chaos(seed, **settings)
+        chaos.run()
+        seen += chaos.seen
+    return seen
+
+
 def _is_over(one: Write, other: Write) -> bool:
     """Whether the first had been told before the second began; then it is no excuse for the second's loss."""
     return one.told is not None and one.told < other.begun
 
 
 def test_g3_whatever_happens_around_the_audits_nothing_comes_back_and_nothing_is_lost() -> None:
-    seen: Counter[str] = Counter()
-    for seed in range(SEEDS):
-        chaos = Chaos(seed)
-        chaos.run()
-        seen += chaos.seen
+    seen = live(range(SEEDS))
     # An adversary who did nothing has shown nothing.
     assert seen["told"] > 10 * SEEDS
     for kind in ("ghosts", "collected", "held back", "landed", "died", "interrupted", "quarantine", "retry", "again"):
-        assert seen[kind] >= SEEDS / 4, (kind, seen)
+        assert seen[kind] >= SEEDS / 10, (kind, seen)
 
 
-@pytest.mark.parametrize("seed", [1000])
-def test_the_same_seed_is_the_same_run(seed: int) -> None:
+def test_the_adversary_finds_an_auditor_that_hardly_waits() -> None:
+    """Or the test above would show nothing."""
+    with pytest.raises(AssertionError, match="which is back"):
+        live(range(2 * SEEDS), collection_wait_seconds=1.0)
+
+
+def test_the_same_seed_is_the_same_life() -> None:
     """Or a failure could not be looked into."""
-    one, two = Chaos(seed), Chaos(seed)
-    one.run()
-    two.run()
-    assert one.seen == two.seen
+    for seed in range(1000, 1010):
+        one, two = Chaos(seed), Chaos(seed)
+        one.run()
+        two.run()
+        assert one.seen == two.seen
+        assert one.world.tables.tables == two.world.tables.tables
