@@ -75,14 +75,15 @@ def test_an_operator_overtaken_by_a_monitor_is_too_late(world: World, call: str,
 
 
 class AwaitedTime(HastyTime):
-    """An operator whose wait for attempts under way is as long as the test says."""
+    """An operator whose wait for attempts under way is as long as the test says; its clock may move on meanwhile."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, moves: bool = False) -> None:
         super().__init__()
+        self.moves = moves
         self.asleep, self.wake = threading.Event(), threading.Event()
 
     def sleep(self, seconds: float) -> None:
-        super().sleep(seconds)
+        super().sleep(seconds if self.moves else 0.0)
         self.asleep.set()
         assert self.wake.wait(20)
 
@@ -123,7 +124,7 @@ def test_a_monitor_met_in_its_attempt_finishes_and_the_discard_is_late_or_is_kep
 def test_the_command_line_waits_for_attempts_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """For many writes it waits once; one of them is under way, the others are not."""
     table = world.table("t")
-    time, monitor = AwaitedTime(), world.writer()
+    time, monitor = AwaitedTime(moves=True), world.writer()
     monkeypatch.setattr("reliable_write.cli.connect.SystemTime", lambda: time)
     stuck = Stuck(monitor)
     entries = [stuck.commit(one(put(table, f"k{n}"))) for n in range(3)]
