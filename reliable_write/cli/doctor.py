@@ -251,7 +251,10 @@ def _tried(desk: Desk, name: str, action: str, probe: tuple[str, dict[str, Any]]
 def judge_refusal(error: Exception) -> tuple[Health, str, str]:
     """What a refused probe says about the permission, and the command that helps."""
     code = getattr(error, "response", {}).get("Error", {}).get("Code", "")
-    if code in (CONDITION_CODE, "TransactionCanceledException"):  # allowed, and its condition false, as meant
+    if code in (
+        CONDITION_CODE,
+        "TransactionCanceledException",
+    ):  # it was allowed, and found its condition false, as meant
         return Health.OK, "allowed", ""
     failure = translate(error, None)
     if isinstance(failure, CallFailed) and failure.kind is FailureKind.ACCESS_DENIED:

@@ -336,7 +336,7 @@ def test_a_service_that_goes_away_stops_a_bulk_deed_and_the_rest_is_kept(
     world: World, stuck: Stuck, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = world.table("t")
-    entries = [stuck.quarantined(one(put(table, f"k{n}"))) for n in range(40)]
+    entries = [stuck.quarantined(one(put(table, f"k{n}"))) for n in range(70)]
     refused = 0
 
     def unreachable_later(call: Call) -> None:
@@ -357,6 +357,8 @@ def test_a_service_that_goes_away_stops_a_bulk_deed_and_the_rest_is_kept(
         ran = cli(world, "writes", "retry", "--state", "quarantined", *WHY, "--json")
     facts = valid(ran.facts, "writes-deed")
     assert refused, "the plan has refused nothing"
+    assert "unreachable" in facts["stopped"]
+    assert facts["counts"]["failed"] < facts["remaining"], "it did not go on against a wall"
     assert ran.code == ExitCode.PARTLY
     assert 0 < facts["counts"]["done"] < len(entries)
     assert facts["remaining"] == len(entries) - facts["counts"]["done"]

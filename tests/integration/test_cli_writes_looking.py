@@ -13,6 +13,7 @@ from reliable_write.cli.app import app
 from reliable_write.cli.exits import ExitCode
 from reliable_write.dynamodb import open_client
 from reliable_write.entry import Entry
+from reliable_write.testing.engines import Engine
 from reliable_write.testing.faults import FaultPlan
 from tests.integration.stuck_writes import SECRET, Stuck, batch, cli, delete, ids, one, put, valid
 from tests.world import World, world
@@ -297,3 +298,21 @@ def test_wait_ends_when_the_write_is_finished(world: World, stuck: Stuck, monkey
     ran = cli(world, "writes", "wait", entry.write_id, "--json", "--timeout", "20s")
     helper.join()
     assert (ran.code, valid(ran.facts, "writes-wait")["ended"], ran.facts["seen"]) == (0, "finished", True)
+
+
+# --- the other commands' JSON -------------------------------------------------------------------------------------
+
+
+def test_init_and_repair_stamp_keep_to_their_schemas_too(world: World) -> None:
+    valid(cli(world, "init", "--json").facts, "init")
+    valid(cli(world, "init", "--check", "--json", "--system-table", "absent").facts, "init")
+    table = world.table("t")
+    world.client.put_item(TableName=table, Item={"id": {"S": "x"}, "_rw": {"N": "7"}})
+    for arguments in (["--dry-run"], ["--yes"]):
+        valid(cli(world, "repair-stamp", table, "--key", '{"id": "x"}', "--json", *arguments).facts, "repair-stamp")
+
+
+def test_the_demo_keeps_to_its_schema(world: World, ministack: Engine) -> None:
+    """It starts an engine of its own; asked for here so that its absence is told as any other's."""
+    assert ministack.endpoint_url
+    valid(cli(world, "demo", "--orders", "3", "--json").facts, "demo")

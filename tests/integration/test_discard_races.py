@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 
 from reliable_write import ReliableWriter
-from reliable_write.clock import SystemTime
 from reliable_write.errors import EntryNotFoundError, TooLateError
 from reliable_write.recovery import Resumed
-from reliable_write.testing.faults import FaultPlan, wait_for
-from tests.integration.stuck_writes import HastyTime, Stuck, one, put
+from reliable_write.testing.faults import Call, FaultPlan, wait_for
+from tests.integration.stuck_writes import HastyTime, Stuck, cli, ids, one, put
 from tests.world import World, world
 
 __all__ = ["world"]
@@ -58,12 +57,12 @@ def test_an_operator_overtaken_by_a_monitor_is_too_late(world: World, call: str,
     operator.engine()
     reached, go_on, seen = threading.Event(), threading.Event(), 0
 
-    def stop(_call: Any) -> None:
+    def stop(stopped: Call) -> None:
         nonlocal seen
         seen += 1
         if seen == number:
             reached.set()
-            wait_for(go_on)(_call)
+            wait_for(go_on)(stopped)
 
     with FaultPlan(operator.client).on(call, stop), ThreadPoolExecutor(1) as pool:
         deed = pool.submit(discard, operator, entry.write_id)
@@ -75,14 +74,16 @@ def test_an_operator_overtaken_by_a_monitor_is_too_late(world: World, call: str,
     assert won == (call == "DeleteItem")
 
 
-class AwaitedTime(SystemTime):
-    """An operator whose wait for attempts under way is as long as the test says."""
+class AwaitedTime(HastyTime):
+    """An operator whose wait for attempts under way is as long as the test says; its clock may move on meanwhile."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, moves: bool = False) -> None:
+        super().__init__()
+        self.moves = moves
         self.asleep, self.wake = threading.Event(), threading.Event()
 
     def sleep(self, seconds: float) -> None:
-        assert seconds > 0
+        super().sleep(seconds if self.moves else 0.0)
         self.asleep.set()
         assert self.wake.wait(20)
 
@@ -102,7 +103,7 @@ def test_a_monitor_met_in_its_attempt_finishes_and_the_discard_is_late_or_is_kep
     go_on = threading.Event()
     reached = threading.Event()
 
-    def stop(stopped: Any) -> None:
+    def stop(stopped: Call) -> None:
         reached.set()
         wait_for(go_on)(stopped)
 
@@ -118,6 +119,38 @@ def test_a_monitor_met_in_its_attempt_finishes_and_the_discard_is_late_or_is_kep
         assert plan.injected == 1
     check(world, table, discarded=won, resumed=resumed)
     assert won == (call == "UpdateItem"), "before its claim it is kept off; after it, it finishes"
+
+
+def test_the_command_line_waits_for_attempts_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For many writes it waits once; one of them is under way, the others are not."""
+    table = world.table("t")
+    time, monitor = AwaitedTime(moves=True), world.writer()
+    monkeypatch.setattr("reliable_write.cli.connect.SystemTime", lambda: time)
+    stuck = Stuck(monitor)
+    entries = [stuck.commit(one(put(table, f"k{n}"))) for n in range(3)]
+    reached, go_on = threading.Event(), threading.Event()
+
+    def stop(stopped: Call) -> None:
+        reached.set()
+        wait_for(go_on)(stopped)
+
+    def let_go() -> Resumed:
+        assert time.asleep.wait(20)
+        go_on.set()
+        resumed = attempt.result(20)
+        time.wake.set()
+        return resumed
+
+    with FaultPlan(monitor.client).on("PutItem", stop, times=1), ThreadPoolExecutor(2) as pool:
+        attempt = pool.submit(resume, monitor, entries[0].write_id)
+        assert reached.wait(20)
+        met = pool.submit(let_go)
+        ran = cli(world, "writes", "discard", *ids(entries), "--reason", "a race", "--yes", "--json")
+        assert met.result(20) is Resumed.FINISHED
+    results = {result["write_id"]: result["result"] for result in ran.facts["results"]}
+    assert list(map(results.get, ids(entries))) == ["too late", "done", "done"]
+    assert [item["id"]["S"] for item in world.items(table)] == ["k0"]
+    assert world.records("J#") == []
 
 
 def test_among_many_at_once_each_write_has_one_winner(world: World) -> None:

@@ -124,7 +124,7 @@ def test_an_exception_is_told_by_kind_and_place_and_not_by_its_words_or_variable
 
 
 def test_configuring_twice_doubles_no_line() -> None:
-    sink()
     stream = sink()
+    configure_logs("json", "info", stream)
     structlog.get_logger("x").info("once")
     assert len(stream.lines) == 1

@@ -14,6 +14,10 @@ from types import MappingProxyType
 
 import pytest
 from prometheus_client import REGISTRY
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from monitor.auditor import AuditReport
 from monitor.health import Watched, summary
@@ -295,6 +299,18 @@ def test_healthcheck_of_nobody_and_of_somebody_else_fails(setup: Setup) -> None:
     answer = ask("127.0.0.1", port, "livez", 1)
     assert not answer.ok
     assert "no answer" in answer.told
+
+
+@pytest.mark.parametrize(
+    ("status", "ok", "healthy"), [(200, True, True), (200, False, False), (503, True, False), (200, "yes", False)]
+)
+def test_healthcheck_believes_only_a_yes_in_both_places(status: int, ok: object, *, healthy: bool) -> None:
+    async def says(_request: Request) -> Response:
+        return JSONResponse({"ok": ok, "reasons": []}, status_code=status)
+
+    server = WebServer(Starlette(routes=[Route("/livez", says)]), "127.0.0.1", 0).start()
+    assert ask("127.0.0.1", server.port, "livez", 2).ok is healthy
+    server.stop()
 
 
 def test_healthcheck_of_what_takes_the_connection_and_says_nothing_ends_in_time() -> None:
