@@ -203,7 +203,7 @@ def test_a_scope_that_nobody_could_read_back_is_refused_before_anything_is_writt
         with pytest.raises(WriteTooLargeError, match="takes 20000") as caught:
             scope.commit()
         assert caught.value.outcome is Outcome.NOT_WRITTEN
-        with pytest.raises(ScopeClosedError, match="was refused, and nothing was written") as closed:
+        with pytest.raises(ScopeClosedError, match="was not committed, and nothing was written") as closed:
             scope.commit()
         assert closed.value.outcome is Outcome.NOT_WRITTEN
     assert every_world.items(table) == every_world.records("J#") == every_world.records("C#") == []
