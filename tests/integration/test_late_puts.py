@@ -17,7 +17,7 @@ from reliable_write.recovery import Resumed
 from reliable_write.testing.engines import Engine
 from reliable_write.testing.faults import Call, FaultPlan, lose_answer
 from reliable_write.tombstones import tombstone_key
-from tests.integration.test_promises import QUICK, another, delete, left_behind, name, put, shown
+from tests.integration.test_promises import another, delete, left_behind, name, put, shown
 from tests.world import World
 
 DAY_SECONDS = 86_400.0
@@ -155,6 +155,6 @@ def test_a_tombstone_less_than_a_day_ahead_is_followed(world: World) -> None:
         def wall_seconds(self) -> float:
             return super().wall_seconds() + 3600.0
 
-    deleted = delete(another(world, time=AnHourAhead(), **QUICK), table)
+    deleted = delete(another(world, time=AnHourAhead()), table)
     assert put(another(world), table, v="a").stamp > deleted.stamp
     assert shown(world, table) == "a"

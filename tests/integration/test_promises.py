@@ -75,7 +75,7 @@ def shown(world: World, table: str, key: str = "x") -> Any:
 
 def left_behind(world: World, *tables: str, v: str = "a", item: dict[str, Any] | None = None) -> str:
     """A write that is committed and propagated nowhere: its writer died. Returns its id."""
-    writer = world.writer(**QUICK)
+    writer = world.writer()
     scope = ReliableWriteScope(writer)
     for table in tables:
         scope.put_item(table, Item=item or {"id": "x", "v": v})

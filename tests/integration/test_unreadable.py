@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reliable_write import PropagationPendingError, ReliableWriter, ReliableWriteScope, limits
+from reliable_write import PropagationPendingError, ReliableWriteScope, limits
 from reliable_write.clock import Stamp
 from reliable_write.entry import Entry, UnreadableEntry, encode_operations, entry_item, read_entry, shard_of
 from reliable_write.errors import Outcome
@@ -16,7 +16,7 @@ from reliable_write.recovery import Resumed
 from reliable_write.system_table import CONFIG_KEY, Installation
 from reliable_write.testing.engines import Engine
 from reliable_write.testing.faults import FaultPlan, answer, deny
-from tests.integration.test_promises import QUICK, left_behind, name, settled, shown
+from tests.integration.test_promises import left_behind, name, settled, shown
 from tests.world import World
 
 
@@ -191,7 +191,7 @@ def test_entries_are_found_whose_id_is_not_their_stamp(world: World) -> None:
 def test_a_table_that_is_gone_at_the_first_attempt_needs_no_operator_yet(world: World) -> None:
     """A deployment may be about to make it again; only an entry of ten minutes is set aside for that."""
     table, other = world.table("one"), world.table("other")
-    writer: ReliableWriter = world.writer(**QUICK)
+    writer = world.writer()
     plan = FaultPlan(writer.client).on("PutItem", answer("ResourceNotFoundException"), having=name(table))
     with ReliableWriteScope(writer) as scope, plan:
         scope.put_item(table, Item={"id": "x", "v": "a"})

@@ -18,7 +18,7 @@ import pytest
 from reliable_write import ConfigurationError, PropagationPendingError, ReliableWriter, ReliableWriteScope
 from reliable_write.recovery import Resumed
 from reliable_write.testing.faults import Call, FaultPlan, deny
-from tests.integration.test_promises import QUICK, left_behind, name, put, settled, shown
+from tests.integration.test_promises import left_behind, name, put, settled, shown
 from tests.world import World
 
 PATIENCE_SECONDS = 30.0
@@ -116,7 +116,7 @@ def test_a_scope_recorded_before_close_and_committed_after_it_is_applied(world: 
 
 def test_a_scope_committed_after_close_that_cannot_be_applied_says_so(world: World) -> None:
     one, two = world.table("one"), world.table("two")
-    writer = world.writer(**QUICK)
+    writer = world.writer()
     scope = ReliableWriteScope(writer)
     for table in (one, two):
         scope.put_item(table, Item={"id": "x", "v": "a"})
@@ -167,7 +167,7 @@ def test_threads_that_start_while_the_endpoint_is_away_wait_side_by_side(world: 
     """One after the other, the last of ten would wait ten times as long for the same answer."""
     threads = 4
     together = threading.Barrier(threads)
-    writer = world.writer(**QUICK)
+    writer = world.writer()
 
     def meet_and_deny(call: Call) -> Any:
         together.wait(PATIENCE_SECONDS / 3)
@@ -288,7 +288,7 @@ def fail(*_: object, **__: object) -> NoReturn:
 def test_a_logger_that_fails_decides_nothing(world: World, make: Callable[[str], Any]) -> None:
     one, two = world.table("one"), world.table("two")
     logger = FailingLogger(make)
-    writer = world.writer(logger=logger, delete_finished_inline=True, **QUICK)
+    writer = world.writer(logger=logger, delete_finished_inline=True)
     assert put(writer, one, two, v="a").operations == 2
     assert world.records("J#") == []
     with FaultPlan(writer.client).on("PutItem", deny, having=name(one)), pytest.raises(PropagationPendingError):
