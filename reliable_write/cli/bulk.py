@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from reliable_write import limits
 from reliable_write.cli.desk import OUTER_THREADS, Desk
@@ -128,33 +128,42 @@ class Pace:
         self._let_through += count
 
 
+class Audience(Protocol):
+    """Is told how far it is."""
+
+    def begin(self, what: str, count: int) -> None:
+        """A step over so many writes begins; 0 for one that is only waited for."""
+        ...
+
+    def step(self) -> None:
+        """One write more in this step, which is not the last one for it."""
+        ...
+
+    def tell(self, result: Result) -> None:
+        """One write has ended."""
+        ...
+
+
 def carry_out(
-    desk: Desk,
-    plan: Plan,
-    operator: str,
-    *,
-    pace: Pace,
-    stop: threading.Event,
-    tell: Callable[[Result], None],
+    desk: Desk, plan: Plan, operator: str, *, pace: Pace, stop: threading.Event, audience: Audience
 ) -> Outcome:
     """Do the plan's deed to its writes, in their order, until done or stopped."""
-    work = _Work(desk, operator, pace, stop, tell)
+    work = _Work(desk, operator, pace, stop, audience)
     if plan.action != "discard":
         return work.do(plan)
     return work.discard(plan)
 
 
 class _Work:
-    def __init__(
-        self, desk: Desk, operator: str, pace: Pace, stop: threading.Event, tell: Callable[[Result], None]
-    ) -> None:
+    def __init__(self, desk: Desk, operator: str, pace: Pace, stop: threading.Event, audience: Audience) -> None:
         self._desk = desk
         self._operator = operator
         self._pace = pace
         self._stop = stop
-        self._tell = tell
+        self._audience = audience
 
     def do(self, plan: Plan) -> Outcome:
+        self._audience.begin("set aside" if plan.preparing else plan.action, len(plan.writes))
         results: list[Result] = []
         size = self._pace.round_writes
         for begin in range(0, len(plan.writes), size):
@@ -164,8 +173,10 @@ class _Work:
                 return Outcome(plan, tuple(results), INTERRUPTED)
             ended = self._desk.outer.run_all([partial(_do, self._desk, plan, write, self._operator) for write in batch])
             for result in ended:
-                if result.ended is not Ended.DONE or not plan.preparing:
-                    self._tell(result)
+                if plan.preparing and result.ended is Ended.DONE:
+                    self._audience.step()
+                else:
+                    self._audience.tell(result)
             results += ended
             if all(result.ended is Ended.FAILED for result in ended):
                 return Outcome(plan, tuple(results), ended[-1].told)
@@ -192,6 +203,7 @@ class _Work:
         return Outcome(plan, (*settled.values(), *rest.results), rest.stopped)
 
     def _await_attempts(self) -> None:
+        self._audience.begin("wait for attempts to end", 0)
         over = Deadline.after(limits.LEASE_SECONDS, self._desk.engine.time)
         while not self._stop.is_set() and not over.passed():
             self._desk.engine.time.sleep(STEP_SECONDS)

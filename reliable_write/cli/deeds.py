@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from reliable_write.cli import person
-from reliable_write.cli.bulk import Outcome, Pace, Result, carry_out
+from reliable_write.cli.bulk import Audience, Outcome, Pace, carry_out
 from reliable_write.cli.desk import Desk
 from reliable_write.cli.exits import CommandError, ExitCode
 from reliable_write.cli.listing import UNREADABLE, Filters, look, row_of
@@ -125,16 +125,16 @@ def keep_plan(path: str, plan: Plan) -> Plan:
 
 
 def act(
-    desk: Desk, plan: Plan, rate: float | None, stop: threading.Event, tell: Callable[[Result], None]
+    desk: Desk, plan: Plan, rate: float | None, stop: threading.Event, audience: Audience
 ) -> tuple[Outcome, str | None]:
     """Carry the plan out; the file that holds what remains, if anything does and it could be written."""
     pace = Pace(desk.engine.time, rate)
-    outcome = carry_out(desk, plan, person.operator_name(), pace=pace, stop=stop, tell=tell)
+    outcome = carry_out(desk, plan, person.operator_name(), pace=pace, stop=stop, audience=audience)
     if not outcome.remaining or len(plan.writes) == 1:
         return outcome, None
     path = _rest_path(plan, desk.now_milliseconds())
     try:
-        keep_plan(path, replace(plan, writes=outcome.remaining))
+        keep_plan(path, replace(outcome.plan, writes=outcome.remaining))
     except CommandError:
         return outcome, None
     return outcome, path

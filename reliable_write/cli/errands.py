@@ -300,7 +300,7 @@ def _carry(
     if not manner.yes:
         _ask(plan)
     with stopped_by_ctrl_c() as stop, render.DeedScreen(plan, lines=form.lines, silent=form.machine) as screen:
-        outcome, rest = deeds.act(desk, plan, manner.rate, stop, screen.tell)
+        outcome, rest = deeds.act(desk, plan, manner.rate, stop, screen)
     if not form.machine:
         render.show_outcome(outcome)
     elif not form.lines:

@@ -168,7 +168,7 @@ def list_lines(rows: Sequence[Row], width: int | None) -> Iterator[Text]:
     """
     if not rows:
         return
-    head = f"{'write id':<36}  {'state':<11}  {'age':>9}  {'tries':>5}"
+    head = f"{'write id':<36}  {'state':<11}  {'age':>11}  {'tries':>5}"
     beside = width is None or width >= len(head) + 32
     yield Text(f"{head}  why" if beside else head, style="dim")
     for row in rows:
@@ -181,7 +181,7 @@ def _row_lines(row: Row, width: int | None, head: int, *, beside: bool) -> Itera
     if row.tables is not None:
         why = f"[{', '.join(row.tables)}] {why}".rstrip()
     line = Text.assemble(
-        f"{row.write_id:<36}  ", (f"{row.state:<11}", _STYLES.get(row.state, "")), f"  {age:>9}  {row.attempts:>5}"
+        f"{row.write_id:<36}  ", (f"{row.state:<11}", _STYLES.get(row.state, "")), f"  {age:>11}  {row.attempts:>5}"
     )
     if not beside:
         yield line
@@ -389,8 +389,16 @@ class DeedScreen:
     def __exit__(self, *error: object) -> None:
         self._progress.__exit__(None, None, None)
 
+    def begin(self, what: str, count: int) -> None:
+        """See `Audience`."""
+        self._progress.reset(self._task, description=what, total=count or None, trouble="")
+
+    def step(self) -> None:
+        """See `Audience`."""
+        self._progress.update(self._task, advance=1)
+
     def tell(self, result: Result) -> None:
-        """One write has ended."""
+        """See `Audience`."""
         self._trouble += result.ended is not Ended.DONE
         trouble = f"{self._trouble:,} not done" if self._trouble else ""
         self._progress.update(self._task, advance=1, trouble=trouble)
@@ -424,6 +432,8 @@ def say_rest(desk: Desk, outcome: Outcome, rest: str | None) -> None:
         return
     why = "Stopped by Ctrl-C" if outcome.stopped == INTERRUPTED else f"Stopped: {outcome.stopped or 'not all went'}"
     say(f"{why}. {_plural(len(outcome.plan.writes) - remaining, 'write')} settled, {remaining:,} remain.")
+    if outcome.plan.action == "discard" and any(write.state == State.QUARANTINED for write in outcome.remaining):
+        say("Those that were set aside stay quarantined until then.")
     if rest is not None:
         say("To go on with exactly those:")
         say_command(desk.told(f"reliable-write writes apply {rest}"))

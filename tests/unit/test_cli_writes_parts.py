@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from importlib import resources
 
 import jsonschema
@@ -70,9 +71,9 @@ def test_durations_are_told_in_the_units_that_matter(seconds: float, told: str) 
 ROW = Row("0" * 36, "quarantined", 99_999.0, 12, 3, "host:1", None, "r" * 200, ("orders", "stock"))
 
 
-@given(width=st.integers(min_value=72, max_value=200))
-def test_no_line_of_a_list_is_wider_than_the_terminal(width: int) -> None:
-    lines = list(list_lines([ROW], width))
+@given(width=st.integers(min_value=72, max_value=200), age_seconds=st.floats(0, 90 * 86_400))
+def test_no_line_of_a_list_is_wider_than_the_terminal(width: int, age_seconds: float) -> None:
+    lines = list(list_lines([replace(ROW, age_seconds=age_seconds)], width))
     assert max(line.cell_len for line in lines) <= width
     assert any("rrr" in line.plain for line in lines)
 
