@@ -21,7 +21,8 @@ class World:
         self, engine: Engine, unique_name: Callable[[str], str], installation: Installation | None = None
     ) -> None:
         self.engine = engine
-        self.client = engine.client()
+        self._clients: list[Any] = []
+        self.client = self._open_client()
         self._unique_name = unique_name
         self.system_table = unique_name("system")
         self._writers: list[ReliableWriter] = []
@@ -45,9 +46,8 @@ class World:
 
     def writer(self, *, time: Any = None, logger: Any = None, **settings: Any) -> ReliableWriter:
         """A new writer with a client of its own, as another process would have; closed with the world."""
-        writer = ReliableWriter(
-            self.settings(**settings), client=self.engine.client(max_pool_connections=40), time=time, logger=logger
-        )
+        client = self._open_client(max_pool_connections=40)
+        writer = ReliableWriter(self.settings(**settings), client=client, time=time, logger=logger)
         self._writers.append(writer)
         return writer
 
@@ -85,7 +85,13 @@ class World:
     def close(self) -> None:
         while self._writers:
             self._writers.pop().close()
-        self.client.close()
+        while self._clients:
+            self._clients.pop().close()
+
+    def _open_client(self, **config: Any) -> Any:
+        client = self.engine.client(**config)
+        self._clients.append(client)
+        return client
 
 
 @pytest.fixture

@@ -52,16 +52,23 @@ class Command:
 
 
 def dynamodb_client(
-    endpoint_url: str, *, region_name: str = "us-east-1", access_key_id: str = "testing", **config: Any
+    endpoint_url: str,
+    *,
+    region_name: str = "us-east-1",
+    access_key_id: str = "testing",
+    session: boto3.session.Session | None = None,
+    **config: Any,
 ) -> Any:
     """Return a boto3 low-level client with invented credentials and no retries; `config` is botocore's.
 
-    A session of its own: boto3's default session must not be used from several threads. Engines may keep the
-    tables of each access key apart; `testing` is what moto's own documentation tells everybody to use.
+    A `session` that made clients before makes the next one in 2 ms instead of 50, sharing what it read of the
+    API's model, 10 MB; it must not be used from several threads at once, and nor must boto3's default session, so
+    the default is a session of its own. Engines may keep the tables of each access key apart; `testing` is what
+    moto's own documentation tells everybody to use.
     """
     # No proxies: a proxy of the environment cannot reach our loopback.
     settings: dict[str, Any] = {"retries": {"total_max_attempts": 1}, "proxies": {}, **config}
-    session = local_session(region_name=region_name, access_key_id=access_key_id)
+    session = session or local_session(region_name=region_name, access_key_id=access_key_id)
     return session.client("dynamodb", endpoint_url=endpoint_url, config=Config(**settings))
 
 

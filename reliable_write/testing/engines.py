@@ -18,13 +18,17 @@ import importlib.util
 import os
 import shutil
 import sys
+import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
-from reliable_write.embedded import Command, LoopbackServer, dynamodb_client
+import boto3.session
+
+from reliable_write.embedded import Command, LoopbackServer, dynamodb_client, local_session
 from reliable_write.embedded.ministack import ministack_command, ministack_missing
 from reliable_write.embedded.server import HOST
 from reliable_write.errors import ConfigurationError
@@ -74,7 +78,10 @@ class Engine(ABC):
     """The capabilities it does not have, each with what it does instead."""
 
     def __init__(self) -> None:
-        self._clients: list[Any] = []
+        # Weakly: a client weighs megabytes, and a test run opens thousands.
+        self._clients: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._sessions: dict[tuple[str, str], boto3.session.Session] = {}
+        self._sessions_lock = threading.Lock()
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -107,21 +114,25 @@ class Engine(ABC):
     def _end(self) -> None: ...
 
     @abstractmethod
-    def _new_client(self, settings: dict[str, Any]) -> Any: ...
+    def _new_client(self, session: boto3.session.Session, config: dict[str, Any]) -> Any: ...
 
-    def client(self, **config: Any) -> Any:
-        """Return a boto3 low-level client: invented credentials, Region us-east-1, no retries.
+    def client(self, *, region_name: str = "us-east-1", access_key_id: str = "testing", **config: Any) -> Any:
+        """Return a boto3 low-level client: invented credentials, no retries; `config` goes to botocore's `Config`.
 
-        `region_name` and `access_key_id` may be given; everything else goes to botocore's `Config`.
+        The clients of one Region and key come from one session: see `dynamodb_client`.
         """
-        client = self._new_client(config)
-        self._clients.append(client)
+        with self._sessions_lock:
+            key = (region_name, access_key_id)
+            if key not in self._sessions:
+                self._sessions[key] = local_session(region_name=region_name, access_key_id=access_key_id)
+            client = self._new_client(self._sessions[key], config)
+            self._clients.add(client)
         return client
 
     def stop(self) -> None:
         """Close the clients and end it; its data is lost."""
-        while self._clients:
-            self._clients.pop().close()
+        for client in list(self._clients):
+            client.close()
         self._end()
 
     def __enter__(self) -> Self:
@@ -172,8 +183,8 @@ class ProcessEngine(Engine):
     def _end(self) -> None:
         self._server.stop()
 
-    def _new_client(self, settings: dict[str, Any]) -> Any:
-        return dynamodb_client(self.endpoint_url, **settings)
+    def _new_client(self, session: boto3.session.Session, config: dict[str, Any]) -> Any:
+        return dynamodb_client(self.endpoint_url, session=session, **config)
 
 
 class MiniStack(ProcessEngine):
@@ -387,9 +398,9 @@ class Moto(Engine):
             self._mock.stop()
             self._mock = None
 
-    def _new_client(self, settings: dict[str, Any]) -> Any:
-        region_name = settings.get("region_name", "us-east-1")
-        client = dynamodb_client(f"https://dynamodb.{region_name}.amazonaws.com", **settings)
+    def _new_client(self, session: boto3.session.Session, config: dict[str, Any]) -> Any:
+        address = f"https://dynamodb.{session.region_name}.amazonaws.com"
+        client = dynamodb_client(address, session=session, **config)
         client.meta.events.register_first("before-send.dynamodb", self._stay_in_this_process)
         return client
 

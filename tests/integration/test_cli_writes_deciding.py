@@ -344,7 +344,7 @@ class Impatient:
         self.stop = stop
         self.steps: list[str] = []
 
-    def begin(self, what: str, count: int) -> None:
+    def begin(self, what: str, _count: int) -> None:
         self.steps.append(what)
 
     def step(self) -> None:
