@@ -13,15 +13,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reliable_write.commit import Receipt
     from reliable_write.errors import (
         BatchTooLargeError,
         CommitFailedError,
         CommitUnknownError,
+        ConditionFailedError,
         ConfigurationError,
         DuplicateKeyError,
         EntryNotFoundError,
+        FailedCondition,
         ForeignStampError,
+        IdempotencyMismatchError,
+        InvalidExpressionError,
         InvalidItemError,
         InvalidKeyError,
         NestedScopeError,
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
         WriteTooLargeError,
         WrongThreadError,
     )
+    from reliable_write.first_attempt import Receipt
+    from reliable_write.plan import Plan
     from reliable_write.recovery import ResumeReport
     from reliable_write.scope import ReliableWriteScope, UncommittedScopeWarning
     from reliable_write.settings import Settings
@@ -49,15 +54,20 @@ __all__ = [
     "BatchTooLargeError",
     "CommitFailedError",
     "CommitUnknownError",
+    "ConditionFailedError",
     "ConfigurationError",
     "DuplicateKeyError",
     "EntryNotFoundError",
+    "FailedCondition",
     "ForeignStampError",
+    "IdempotencyMismatchError",
+    "InvalidExpressionError",
     "InvalidItemError",
     "InvalidKeyError",
     "NestedScopeError",
     "OperationFailure",
     "Outcome",
+    "Plan",
     "PropagationPendingError",
     "Receipt",
     "ReliableWriteError",
@@ -77,7 +87,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Receipt": "reliable_write.commit",
+    "Plan": "reliable_write.plan",
+    "Receipt": "reliable_write.first_attempt",
     "ResumeReport": "reliable_write.recovery",
     "ReliableWriteScope": "reliable_write.scope",
     "UncommittedScopeWarning": "reliable_write.scope",

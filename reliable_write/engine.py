@@ -8,19 +8,25 @@ import sys
 from dataclasses import dataclass
 
 from reliable_write.audit_log import AuditLog
+from reliable_write.capabilities import Capabilities
 from reliable_write.clock import Deadline, HybridClock, TimeSource
 from reliable_write.commit import Committer
 from reliable_write.dynamodb import Calls, Schemas, Store
 from reliable_write.events import Events
 from reliable_write.finished import FinishedEntries
+from reliable_write.first_attempt import FirstAttempt
+from reliable_write.ghosts import Ghosts
 from reliable_write.heartbeats import Heartbeats, MonitorCheck
 from reliable_write.journal import Journal
 from reliable_write.operators import Operators
 from reliable_write.propagation import Propagation
+from reliable_write.receipts import Receipts
 from reliable_write.recovery import Recovery
 from reliable_write.settings import Settings
-from reliable_write.system_table import Installation, read_installation
+from reliable_write.system_table import CONFIG_KEY, Installation, read_installation
 from reliable_write.tombstones import Tombstones
+from reliable_write.transacted import TransactionCommitter
+from reliable_write.witness import Witness
 from reliable_write.workers import Workers
 
 
@@ -37,7 +43,10 @@ class Engine:
     schemas: Schemas
     journal: Journal
     finished: FinishedEntries
+    receipts: Receipts
+    capabilities: Capabilities
     committer: Committer
+    transaction_committer: TransactionCommitter
     recovery: Recovery
     operators: Operators
     audit_log: AuditLog
@@ -74,18 +83,44 @@ def assemble(calls: Calls, settings: Settings, time: TimeSource, workers: Worker
         journal, workers, time, events, call_seconds=patience, inline=settings.delete_finished_inline
     )
     heartbeats = Heartbeats(store, settings.system_table, time)
-    committer = Committer(
+    clock = HybridClock(time)
+    witness = Witness(
         store=store,
         schemas=schemas,
-        journal=journal,
+        tombstones=tombstones,
+        ghosts=Ghosts(store, tombstones, time, installation.names),
+        workers=workers,
+        clock=clock,
+        time=time,
+        names=installation.names,
+    )
+    first_attempt = FirstAttempt(
         propagation=propagation,
         finished=finished,
-        workers=workers,
-        clock=HybridClock(time),
+        events=events,
+        monitor_check=MonitorCheck(heartbeats, workers, time, events),
+        shards=installation.shards,
+    )
+    committer = Committer(
+        journal=journal,
+        witness=witness,
+        first_attempt=first_attempt,
+        clock=clock,
         time=time,
         events=events,
-        installation=installation,
-        monitor_check=MonitorCheck(heartbeats, workers, time, events),
+        strict=installation.order == "strict",
+    )
+    receipts = Receipts(store, settings.system_table)
+    transaction_committer = TransactionCommitter(
+        store=store,
+        journal=journal,
+        receipts=receipts,
+        witness=witness,
+        first_attempt=first_attempt,
+        clock=clock,
+        time=time,
+        events=events,
+        strict=installation.order == "strict",
     )
     recovery = Recovery(
         journal=journal,
@@ -117,7 +152,10 @@ def assemble(calls: Calls, settings: Settings, time: TimeSource, workers: Worker
         schemas=schemas,
         journal=journal,
         finished=finished,
+        receipts=receipts,
+        capabilities=Capabilities(store, settings.system_table, CONFIG_KEY),
         committer=committer,
+        transaction_committer=transaction_committer,
         recovery=recovery,
         operators=operators,
         audit_log=audit_log,

@@ -79,7 +79,9 @@ def encode_operations(operations: Sequence[Operation], stamp: Stamp, write_id: s
         first = operation.actions[0]
         index = tables.setdefault((first.table, first.key_names), len(tables))
         rows.append([operation.verb, index, [_content(action) for action in operation.actions]])
-    document = {"tables": [[name, list(key_names)] for name, key_names in tables], "operations": rows}
+    document: dict[str, Any] = {"tables": [[name, list(key_names)] for name, key_names in tables], "operations": rows}
+    if any(operation.number not in (None, index) for index, operation in enumerate(operations)):
+        document["numbers"] = [operation.number for operation in operations]
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False, default=_bytes_to_text).encode()
     if len(text) > limits.ENTRY_BYTES_DECODED_MAX:
         raise WriteTooLargeError(
@@ -137,13 +139,26 @@ def _unpack(body: bytes) -> str:
 def _parse(text: str) -> tuple[Operation, ...]:
     document = json.loads(text, object_hook=_text_to_bytes)
     tables = [(str(name), tuple(map(str, key_names))) for name, key_names in document["tables"]]
-    operations = tuple(_operation(verb, tables[index], contents) for verb, index, contents in document["operations"])
+    rows = document["operations"]
+    numbers = document.get("numbers") or [None] * len(rows)
+    operations = tuple(
+        _operation(verb, tables[index], contents, _number_of(number))
+        for (verb, index, contents), number in zip(rows, numbers, strict=True)
+    )
     if sum(len(operation.actions) for operation in operations) > limits.SCOPE_ITEMS_MAX:
         raise UnreadableEntry(f"the payload holds more than {limits.SCOPE_ITEMS_MAX} items")
     return operations
 
 
-def _operation(verb: Any, keyed_table: tuple[str, tuple[str, ...]], contents: list[WireItem]) -> Operation:
+def _number_of(number: Any) -> int | None:
+    if number is None or (isinstance(number, int) and 0 <= number < limits.OPERATIONS_MAX):
+        return number
+    raise UnreadableEntry("an operation has no place in the scope")
+
+
+def _operation(
+    verb: Any, keyed_table: tuple[str, tuple[str, ...]], contents: list[WireItem], number: int | None
+) -> Operation:
     table, key_names = keyed_table
     if verb in ("put_item", "put_items"):
         actions: list[Action] = [Put(table, key_names, content) for content in contents]
@@ -155,7 +170,7 @@ def _operation(verb: Any, keyed_table: tuple[str, tuple[str, ...]], contents: li
         raise UnreadableEntry("an operation holds no items")
     for action in actions:
         _check_key(action)
-    return Operation(verb, tuple(actions))
+    return Operation(verb, tuple(actions), number)
 
 
 def _check_key(action: Action) -> None:

@@ -10,7 +10,10 @@
     |  |- InvalidKeyError                          a key that does not fit the table's schema
     |  |- UnknownTableError                        the table does not exist
     |  |- ForeignStampError                        `_rw` holds something this library did not write
+    |  |- InvalidExpressionError                   a condition or an update that cannot be meant
+    |  |- IdempotencyMismatchError                 the key was used before, for another write
     |  `- UnsupportedOperationError                this installation or engine cannot do it
+    |- ConditionFailedError       NOT_WRITTEN      a caller's condition was false; which, and the items found
     |- CommitFailedError          NOT_WRITTEN      the journal refused or was unreachable, for certain
     |- CommitUnknownError         UNKNOWN          commit the same scope again, never a copy
     |- PropagationPendingError    WILL_BE_WRITTEN  durable; a monitor finishes it
@@ -29,7 +32,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -136,8 +139,37 @@ class ForeignStampError(WriteRejectedError):
     """
 
 
+class InvalidExpressionError(WriteRejectedError):
+    """A condition or update expression that is empty, too long, or does not fit its placeholders."""
+
+
+class IdempotencyMismatchError(WriteRejectedError):
+    """The idempotency key was used before, for other operations. Nothing was written now; the first write holds."""
+
+
 class UnsupportedOperationError(WriteRejectedError):
     """This installation or engine lacks what the operation needs; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCondition:
+    """One operation whose condition was false."""
+
+    operation: str
+    """Where it stands in the scope, for instance `operations[3]`."""
+    table: str
+    item: Mapping[str, Any] | None = field(repr=False)
+    """The item found there, as Python values; None where there was none."""
+
+
+class ConditionFailedError(ReliableWriteError):
+    """A condition of the caller's was false, so nothing of the scope is written.
+
+    `failures` lists every operation that was found refused, in the caller's order, each with the item it met. Values
+    are in the attributes only, never in the message.
+    """
+
+    failures: Sequence[FailedCondition] = ()
 
 
 class CommitFailedError(ReliableWriteError):

@@ -62,10 +62,12 @@ class Journal:
         A payload too large for one item goes to chunks first, so that the one put of the head stays the commit point.
         Raises `CallFailed`, whose `ambiguous` is about the head alone: chunks without a head are nothing.
         """
-        head = self._store_payload_in_chunks(entry, deadline) if _is_large(entry) else entry
-        self._put_fresh(entry_item(head), deadline)
+        self._put_fresh(entry_item(self.stage(entry, deadline)), deadline)
 
-    def _store_payload_in_chunks(self, entry: Entry, deadline: Deadline) -> Entry:
+    def stage(self, entry: Entry, deadline: Deadline) -> Entry:
+        """The entry as its head will be put: a payload too large for one item is in chunks by then."""
+        if not _is_large(entry):
+            return entry
         parts = _split(entry.payload or b"")
         try:
             self._put_chunks(entry.stamp, parts, deadline)

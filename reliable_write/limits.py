@@ -30,6 +30,15 @@ TABLE_NAME_CHARACTERS_MIN: Final = 3
 TABLE_NAME_CHARACTERS_MAX: Final = 255
 BATCH_GET_KEYS_MAX: Final = 100
 BATCH_WRITE_REQUESTS_MAX: Final = 25
+TRANSACTION_ACTIONS_MAX: Final = 100
+TRANSACTION_BYTES_MAX: Final = 4 * MB
+EXPRESSION_BYTES_MAX: Final = 4 * KB
+
+AT_COMMIT_KEYS_MAX: Final = (TRANSACTION_ACTIONS_MAX - 2) // 2
+"""Keys written inside the commit's own transaction. Each takes two actions, the operation and a look at its tombstone;
+two more are the journal entry and the receipt."""
+IDEMPOTENCY_KEY_BYTES_MAX: Final = 256
+"""It becomes part of keys, log lines and command lines."""
 
 # --- the journal --------------------------------------------------------------------------------------------------
 CHUNK_BYTES_MAX: Final = 350 * KB
@@ -75,6 +84,9 @@ SIGNED_REQUEST_SECONDS: Final = 1800.0
 """How long a signed request may still be accepted. AWS says 5 minutes; the rest is margin for skew."""
 COLLECTION_WAIT_SECONDS: Final = COMMIT_REPEAT_SECONDS + ATTEMPT_DEADLINE_SECONDS + SIGNED_REQUEST_SECONDS
 """W: the longest that anything sent by a committer can still land."""
+RECEIPT_RETENTION_SECONDS: Final = 14 * 86_400.0
+"""How long a receipt is kept at least: so long the same idempotency key gives the same write. DynamoDB Streams, SQS and
+most task queues give up within 14 days."""
 CLOCK_ORDER_COLLECTION_SECONDS: Final = 86_400.0
 """How much longer tombstones live where nobody witnesses them: the most by which two followed clocks may differ."""
 EARLY_AUDIT_SECONDS: Final = ATTEMPT_DEADLINE_SECONDS + LEASE_SECONDS + READ_TIMEOUT_SECONDS
@@ -102,6 +114,7 @@ ZSTD_LEVEL: Final = 3
 
 assert SCOPE_ITEMS_MAX == 625  # noqa: PLR2004 - the promise of the first page
 assert BATCH_ITEMS_MAX <= BATCH_WRITE_REQUESTS_MAX
+assert AT_COMMIT_KEYS_MAX == 49  # noqa: PLR2004 - the promise of the documents
 assert CHUNK_BYTES_MAX < ITEM_BYTES_MAX - 16 * KB, "the entry's own attributes need room beside a payload"
 assert ENTRY_BYTES_DECODED_MAX >= 2 * SCOPE_BYTES_MAX, "strings and base64 of a full scope fit; lists of nulls may not"
 assert LEASE_SECONDS > ATTEMPT_DEADLINE_SECONDS, "or the monitor would race every slow first attempt"

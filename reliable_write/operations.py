@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from reliable_write import limits
@@ -20,7 +20,7 @@ from reliable_write.errors import (
     InvalidKeyError,
     WriteTooLargeError,
 )
-from reliable_write.values import WireItem, canonical_value, encode_item, item_bytes, value_bytes
+from reliable_write.values import AttributeValue, WireItem, canonical_value, encode_item, item_bytes, value_bytes
 
 KeyType = Literal["S", "N", "B"]
 
@@ -104,18 +104,42 @@ class Delete:
     key: WireItem
 
 
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Change attributes of the item, or make it. `expression` is the caller's, without the stamp."""
+
+    table: str
+    key_names: tuple[str, ...]
+    key: WireItem
+    expression: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Change nothing; only the condition counts."""
+
+    table: str
+    key_names: tuple[str, ...]
+    key: WireItem
+
+
 Action = Put | Delete
-"""One item of one operation: the unit that is propagated."""
+"""One item of one replayable operation: the unit that is propagated."""
+
+AnyAction = Put | Delete | Update | Check
 
 Verb = Literal["put_item", "put_items", "delete_item", "delete_items"]
+AtCommitVerb = Literal["put_item", "delete_item", "update_item", "condition_check"]
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One sub-operation as the caller recorded it: one item, or a batch."""
+    """One replayable sub-operation as the caller recorded it: one item, or a batch. It is journalled and propagated."""
 
     verb: Verb
     actions: tuple[Action, ...]
+    number: int | None = None
+    """Its place in the scope, where operations that are not journalled stand between."""
 
     @property
     def table(self) -> str:
@@ -123,9 +147,44 @@ class Operation:
         return self.actions[0].table
 
 
-def action_path(operation: Operation, operation_index: int, item_index: int) -> str:
+@dataclass(frozen=True, slots=True)
+class AtCommit:
+    """One sub-operation that takes effect inside the commit point itself, so that nobody ever replays it."""
+
+    verb: AtCommitVerb
+    action: AnyAction
+    number: int
+    """Its place in the scope."""
+    why: str
+    """What makes it so: an update, a condition, the caller's wish."""
+    condition: str | None = None
+    """The caller's; None where there is none."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    values: WireItem = field(default_factory=dict)
+    """Placeholders of the caller's condition and update."""
+    item: int | None = None
+    """Its place in a batch, where it was recorded in one."""
+
+    @property
+    def actions(self) -> tuple[AnyAction, ...]:
+        """Its one item, as a batch of one."""
+        return (self.action,)
+
+    @property
+    def table(self) -> str:
+        """The table of its item."""
+        return self.action.table
+
+    @property
+    def place(self) -> str:
+        """Where it stands in its scope: `operations[3]`, or `operations[3].items[4]`."""
+        place = f"operations[{self.number}]"
+        return place if self.item is None else f"{place}.items[{self.item}]"
+
+
+def action_path(operation: Operation | AtCommit, operation_index: int, item_index: int) -> str:
     """Where an action stands in its scope: `operations[3]`, or `operations[3].items[4]` for a batch."""
-    place = f"operations[{operation_index}]"
+    place = f"operations[{operation_index if operation.number is None else operation.number}]"
     return f"{place}.items[{item_index}]" if operation.verb in ("put_items", "delete_items") else place
 
 
@@ -138,12 +197,17 @@ def located_actions(operations: Iterable[Operation]) -> list[tuple[str, Action]]
     ]
 
 
-def canonical_key(action: Action) -> tuple[str, ...]:
+def canonical_key(action: AnyAction) -> tuple[str, ...]:
     """Table and key in the one form that is equal exactly when two actions touch the same item."""
-    return (action.table, *(canonical_value(action.key[name]) for name in action.key_names))
+    return canonical_place(action.table, [action.key[name] for name in action.key_names])
 
 
-def key_hash(action: Action) -> str:
+def canonical_place(table: str, key: Sequence[AttributeValue]) -> tuple[str, ...]:
+    """The same, of a key's values in the order of the table's key."""
+    return (table, *map(canonical_value, key))
+
+
+def key_hash(action: AnyAction) -> str:
     """A short name of the touched item for the system table: 40 hexadecimal digits. Never changes between versions."""
     joined = json.dumps(canonical_key(action), ensure_ascii=True, separators=(",", ":"))
     return hashlib.blake2b(joined.encode(), digest_size=20).hexdigest()
@@ -167,7 +231,11 @@ def make_put(schema: TableSchema, item: Mapping[str, Any], names: StampNames, wh
 
 def make_delete(schema: TableSchema, key: Mapping[str, Any], where: str) -> Delete:
     """A checked delete; `key` holds exactly the table's key attributes. Raises `InvalidKeyError`."""
-    where = f"{where} delete from {schema.table}"  # noqa: S608 - no SQL anywhere near
+    return Delete(schema.table, schema.key_names, make_key(schema, key, f"{where} delete at {schema.table}"))
+
+
+def make_key(schema: TableSchema, key: Mapping[str, Any], where: str) -> WireItem:
+    """A checked key of the table, which holds its key attributes and nothing else. Raises `InvalidKeyError`."""
     wire = encode_item(key, where)
     for attribute in schema.key:
         _check_key_attribute(schema, attribute, wire, where, key)
@@ -179,7 +247,7 @@ def make_delete(schema: TableSchema, key: Mapping[str, Any], where: str) -> Dele
             table=schema.table,
             key=_key_of(schema, key),
         )
-    return Delete(schema.table, schema.key_names, wire)
+    return wire
 
 
 def _take_stamps_off(wire: WireItem, names: StampNames, where: str) -> None:

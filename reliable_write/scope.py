@@ -12,23 +12,23 @@ import enum
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from reliable_write import limits
+from reliable_write.at_commit import ONE_TRANSACTION, Change, Condition, Given, make_guarded, make_update
 from reliable_write.clock import Deadline
-from reliable_write.commit import Prepared, Receipt
+from reliable_write.commit import Prepared
 from reliable_write.engine import Engine
 from reliable_write.errors import (
     BatchTooLargeError,
-    CommitFailedError,
     CommitUnknownError,
     DuplicateKeyError,
+    InvalidExpressionError,
     NestedScopeError,
     Outcome,
-    PropagationPendingError,
     ReliableWriteError,
     ScopeClosedError,
     TooManyOperationsError,
@@ -39,10 +39,13 @@ from reliable_write.errors import (
     WrongThreadError,
 )
 from reliable_write.events import Event
+from reliable_write.first_attempt import Receipt
 from reliable_write.operations import (
     Action,
+    AtCommit,
+    AtCommitVerb,
     Operation,
-    Put,
+    StampNames,
     TableSchema,
     Verb,
     action_path,
@@ -51,7 +54,10 @@ from reliable_write.operations import (
     make_delete,
     make_put,
 )
-from reliable_write.values import decode_item, item_bytes
+from reliable_write.plan import Plan, as_at_commit, make_plan, operation_bytes
+from reliable_write.receipts import check_key
+from reliable_write.transacted import Transacted
+from reliable_write.values import decode_item
 
 _entered: ContextVar[ReliableWriteScope | None] = ContextVar("reliable_write_entered_scope", default=None)
 
@@ -84,6 +90,10 @@ _OUTCOMES = {
     _State.PENDING: Outcome.WILL_BE_WRITTEN,
     _State.UNKNOWN: Outcome.UNKNOWN,
 }
+_STATES = {outcome: state for state, outcome in _OUTCOMES.items()} | {Outcome.NOT_WRITTEN: _State.REFUSED}
+
+Recorded = Operation | AtCommit
+Strategy = Literal["journal", "transaction"]
 
 
 class ReliableWriteScope:
@@ -100,9 +110,19 @@ class ReliableWriteScope:
 
     A scope belongs to the thread that made it. A scope inside another one would commit by itself, whatever becomes of
     the outer one, so it must say `independent=True`.
+
+    With an `idempotency_key` (1 to 256 bytes) the write happens once: the same key again, from any process and for as
+    long as receipts are kept (14 days), writes nothing and returns the first receipt with `duplicate=True`.
     """
 
-    def __init__(self, writer: HasEngine, *, independent: bool = False, commit_on_exit: bool = False) -> None:
+    def __init__(
+        self,
+        writer: HasEngine,
+        *,
+        idempotency_key: str | None = None,
+        independent: bool = False,
+        commit_on_exit: bool = False,
+    ) -> None:
         if not hasattr(writer, "engine"):
             raise TypeError(
                 f"A scope takes a ReliableWriter, not {type(writer).__name__}. For a boto3 client: "
@@ -112,18 +132,19 @@ class ReliableWriteScope:
         self._independent = independent
         self._commit_on_exit = commit_on_exit
         self._home = (os.getpid(), threading.get_ident())
-        self._operations: list[Operation] = []
+        self._key = None if idempotency_key is None else check_key(idempotency_key)
+        self._operations: list[Recorded] = []
         self._places: dict[tuple[str, ...], str] = {}
         self._bytes = 0
         self._state = _State.RECORDING
-        self._prepared: Prepared | None = None
+        self._prepared: Prepared | Transacted | None = None
         self._token: Token[ReliableWriteScope | None] | None = None
         self._parts: Engine | None = None
 
     @property
     def write_id(self) -> str | None:
         """The write's id, known from the moment the first commit was tried."""
-        return self._prepared.entry.write_id if self._prepared else None
+        return self._prepared.write_id if self._prepared else None
 
     def __len__(self) -> int:
         """Sub-operations recorded."""
@@ -135,25 +156,102 @@ class ReliableWriteScope:
 
     # --- recording ----------------------------------------------------------------------------------------------
 
-    def put_item(self, table: str, Item: Mapping[str, Any]) -> None:  # noqa: N803 - boto3's keyword
+    def put_item(
+        self,
+        table: str,
+        Item: Mapping[str, Any],  # noqa: N803 - boto3's keyword
+        ConditionExpression: Condition | None = None,  # noqa: N803
+        ExpressionAttributeNames: Mapping[str, str] | None = None,  # noqa: N803
+        ExpressionAttributeValues: Mapping[str, Any] | None = None,  # noqa: N803
+        *,
+        at_commit: bool = False,
+    ) -> None:
         """Replace one item; counts as one sub-operation.
 
         `Item` holds Python values as boto3's resources take them (str, int, Decimal, bytes, bool, None, list, dict,
-        set). Raises a `WriteRejectedError` naming the operation and what is wrong; then nothing is recorded.
+        set). With a condition (a string, or a `boto3.dynamodb.conditions` object) or `at_commit=True`, which is for
+        items that are also updated, it takes effect in the commit point itself. Raises a `WriteRejectedError` naming
+        the operation and what is wrong; then nothing is recorded.
         """
-        self._record("put_item", table, [Item])
+        given = Given(ConditionExpression, ExpressionAttributeNames, ExpressionAttributeValues, at_commit)
+        self._record_one("put_item", table, Item, given)
 
     def put_items(self, table: str, items: Iterable[Mapping[str, Any]]) -> None:
         """Replace up to 25 items of one table; counts as one sub-operation. Raises as `put_item`."""
-        self._record("put_items", table, self._batch("put_items", table, items))
+        self._record_batch("put_items", table, items)
 
-    def delete_item(self, table: str, Key: Mapping[str, Any]) -> None:  # noqa: N803 - boto3's keyword
-        """Delete one item, whether it exists or not; counts as one sub-operation. Raises as `put_item`."""
-        self._record("delete_item", table, [Key])
+    def delete_item(
+        self,
+        table: str,
+        Key: Mapping[str, Any],  # noqa: N803 - boto3's keyword
+        ConditionExpression: Condition | None = None,  # noqa: N803
+        ExpressionAttributeNames: Mapping[str, str] | None = None,  # noqa: N803
+        ExpressionAttributeValues: Mapping[str, Any] | None = None,  # noqa: N803
+        *,
+        at_commit: bool = False,
+    ) -> None:
+        """Delete one item, whether it exists or not; counts as one sub-operation. Otherwise as `put_item`."""
+        given = Given(ConditionExpression, ExpressionAttributeNames, ExpressionAttributeValues, at_commit)
+        self._record_one("delete_item", table, Key, given)
 
     def delete_items(self, table: str, keys: Iterable[Mapping[str, Any]]) -> None:
         """Delete up to 25 items of one table; counts as one sub-operation. Raises as `put_item`."""
-        self._record("delete_items", table, self._batch("delete_items", table, keys))
+        self._record_batch("delete_items", table, keys)
+
+    def update_item(
+        self,
+        table: str,
+        Key: Mapping[str, Any],  # noqa: N803 - boto3's keyword
+        UpdateExpression: str | None = None,  # noqa: N803
+        ConditionExpression: Condition | None = None,  # noqa: N803
+        ExpressionAttributeNames: Mapping[str, str] | None = None,  # noqa: N803
+        ExpressionAttributeValues: Mapping[str, Any] | None = None,  # noqa: N803
+        *,
+        add: Mapping[str, Any] | None = None,
+        set: Mapping[str, Any] | None = None,  # noqa: A002 - the verb of update expressions
+        remove: Iterable[str] = (),
+    ) -> None:
+        """Change attributes of one item, or make it, exactly once, in the commit point itself.
+
+        Either an `UpdateExpression` with its placeholders, or `add={"count": 1}`, `set={"state": "paid"}` and
+        `remove=["draft"]`, by whole attribute names. Raises as `put_item`.
+        """
+        given = Given(ConditionExpression, ExpressionAttributeNames, ExpressionAttributeValues)
+        change = Change(UpdateExpression, add or {}, set or {}, remove if isinstance(remove, str) else list(remove))
+        self._record(
+            "update_item", table, lambda schema, number: make_update(schema, Key, change, given, self._names, number)
+        )
+
+    def condition_check(
+        self,
+        table: str,
+        Key: Mapping[str, Any],  # noqa: N803 - boto3's keyword
+        ConditionExpression: Condition,  # noqa: N803
+        ExpressionAttributeNames: Mapping[str, str] | None = None,  # noqa: N803
+        ExpressionAttributeValues: Mapping[str, Any] | None = None,  # noqa: N803
+    ) -> None:
+        """Write nothing here, but let the whole scope depend on this condition. Raises as `put_item`."""
+        given = Given(ConditionExpression, ExpressionAttributeNames, ExpressionAttributeValues, at_commit=True)
+        if ConditionExpression is None:
+            raise InvalidExpressionError(f"condition_check on {table}: ConditionExpression is missing.")
+        self._record_one("condition_check", table, Key, given)
+
+    def _record_one(self, verb: AtCommitVerb, table: str, content: Mapping[str, Any], given: Given) -> None:
+        def make(schema: TableSchema, number: int) -> Recorded:
+            if given.why is not None:
+                return make_guarded(verb, schema, content, given, self._names, number)
+            assert verb != "update_item"
+            assert verb != "condition_check"
+            given.check_alone(f"operations[{number}] {verb} on {table}")
+            return Operation(verb, tuple(self._make(verb, schema, [content])), number)
+
+        self._record(verb, table, make)
+
+    def _record_batch(self, verb: Verb, table: str, contents: Iterable[Mapping[str, Any]]) -> None:
+        batch = self._batch(verb, table, contents)
+        self._record(
+            verb, table, lambda schema, number: Operation(verb, tuple(self._make(verb, schema, batch)), number)
+        )
 
     def _batch(self, verb: Verb, table: str, items: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         batch = check_batch(items, f"operations[{len(self._operations)}]")
@@ -167,49 +265,69 @@ class ReliableWriteScope:
             )
         return batch
 
-    def _record(self, verb: Verb, table: str, contents: list[Mapping[str, Any]]) -> None:
+    def _record(self, verb: str, table: str, make: Callable[[TableSchema, int], Recorded]) -> None:
         """Check everything first, then record: what is refused is no part of the scope (Simol journalled it)."""
         self._check_recording()
-        if len(self._operations) >= limits.OPERATIONS_MAX:
+        number = len(self._operations)
+        place = f"operations[{number}]"
+        if number >= limits.OPERATIONS_MAX:
             raise TooManyOperationsError(
-                f"operations[{len(self._operations)}] {verb} on {table}: a scope takes {limits.OPERATIONS_MAX} "
-                "sub-operations, and this would be one more. Put items of one table together with put_items.",
-                operation=f"operations[{len(self._operations)}]",
+                f"{place} {verb} on {table}: a scope takes {limits.OPERATIONS_MAX} sub-operations, and this would be "
+                "one more. Put items of one table together with put_items.",
+                operation=place,
                 table=table,
             )
         schema = self._schema(table)
-        operation = Operation(verb, tuple(self._make(verb, schema, contents)))
+        self._check_stamp_names(schema)
+        try:
+            operation = make(schema, number)
+        except WriteRejectedError as refusal:
+            refusal.table = schema.table
+            if verb not in ("put_items", "delete_items"):  # those name the item
+                refusal.operation = place
+            raise
+        if isinstance(operation, AtCommit):
+            self._check_at_commit(operation)
         places = self._places_of(operation)
-        size = self._bytes + _operation_bytes(operation)
+        size = self._bytes + operation_bytes(operation)
         if size > limits.SCOPE_BYTES_MAX:
             raise WriteTooLargeError(
-                f"operations[{len(self._operations)}] {verb} on {table}: the scope would hold {size} bytes; "
-                f"it takes {limits.SCOPE_BYTES_MAX}.",
+                f"{place} {verb} on {table}: the scope would hold {size} bytes; it takes {limits.SCOPE_BYTES_MAX}.",
                 table=table,
             )
         self._operations.append(operation)
         self._places.update(places)
         self._bytes = size
 
-    def _make(self, verb: Verb, schema: TableSchema, contents: list[Mapping[str, Any]]) -> Iterable[Action]:
-        names = self._engine.installation.names
+    def _check_at_commit(self, operation: AtCommit) -> None:
+        what = f"{operation.place} {operation.verb} on {operation.table} ({operation.why})"
+        try:
+            self._engine.capabilities.require_transactions(what, self._engine.attempt_deadline())
+        except WriteRejectedError as refusal:
+            refusal.operation, refusal.table = operation.place, operation.table
+            raise
+
+    def _check_stamp_names(self, schema: TableSchema) -> None:
         clashing = [key for key in schema.index_keys if key.type != "S"] + list(schema.key)
-        if {key.name for key in clashing} & {names.full, names.update}:
+        if {key.name for key in clashing} & {self._names.full, self._names.update}:
             raise UnsupportedOperationError(
-                f"Table {schema.table!r} has a key attribute named like the stamp ({names.full}, {names.update}). "
+                f"Table {schema.table!r} has a key attribute named like the stamp ({self._names.full}, "
+                f"{self._names.update}). "
                 "Choose other names for the whole installation: reliable-write init --stamp-attribute NAME.",
                 table=schema.table,
             )
+
+    def _make(self, verb: Verb, schema: TableSchema, contents: list[Mapping[str, Any]]) -> Iterable[Action]:
         for index, content in enumerate(contents):
             place = f"operations[{len(self._operations)}]" + (f".items[{index}]" if verb.endswith("s") else "")
             try:
                 put = verb.startswith("put")
-                yield make_put(schema, content, names, place) if put else make_delete(schema, content, place)
+                yield make_put(schema, content, self._names, place) if put else make_delete(schema, content, place)
             except WriteRejectedError as refusal:
                 refusal.operation, refusal.table = place, schema.table
                 raise
 
-    def _places_of(self, operation: Operation) -> dict[tuple[str, ...], str]:
+    def _places_of(self, operation: Recorded) -> dict[tuple[str, ...], str]:
         places: dict[tuple[str, ...], str] = {}
         for index, action in enumerate(operation.actions):
             place = action_path(operation, len(self._operations), index)
@@ -244,12 +362,18 @@ class ReliableWriteScope:
 
     # --- ending -------------------------------------------------------------------------------------------------
 
-    def commit(self) -> Receipt:
+    def commit(self, *, strategy: Strategy = "journal") -> Receipt:
         """Write everything, or nothing; returns when all of it is applied.
+
+        With `strategy="transaction"` the whole scope is one native transaction with a receipt: isolated, up to 49 items
+        and 4 MB, at twice the write units. What does not fit is refused by name, and nothing is written.
 
         Raises, each with `outcome` and `write_id`:
 
-        - `CommitFailedError`, `ForeignStampError`, `UnknownTableError`: nothing is written.
+        - `ConditionFailedError`: a condition was false; nothing is written.
+        - `IdempotencyMismatchError`: the key was used for another write; nothing is written now.
+        - `CommitFailedError`, `ForeignStampError`, `UnknownTableError` and other `WriteRejectedError`s: nothing is
+          written.
         - `CommitUnknownError`: call `commit()` again on this scope, also after its block; never make a copy.
         - `PropagationPendingError`: it is committed, and a monitor finishes it; do not write it again.
 
@@ -262,9 +386,19 @@ class ReliableWriteScope:
         if not self._operations:
             self._state = _State.DONE
             return Receipt("", "", 0)
+        operations = self._operations
+        if strategy == "transaction":
+            operations = self._in_one_transaction()
+        elif strategy != "journal":
+            raise ValueError(f"strategy is 'journal' or 'transaction', not {strategy!r}.")
         deadline = self._engine.attempt_deadline()
-        self._prepared = self._prepare(deadline)
+        self._prepared = self._prepare(operations, deadline)
         return self._attempt(self._prepared, deadline)
+
+    def _send(self, prepared: Prepared | Transacted, deadline: Deadline) -> Receipt:
+        if isinstance(prepared, Prepared):
+            return self._engine.committer.commit(prepared, deadline)
+        return self._engine.transaction_committer.commit(prepared, deadline)
 
     def discard(self) -> None:
         """Drop what was recorded, silently. Does nothing to a scope that has ended."""
@@ -272,9 +406,32 @@ class ReliableWriteScope:
         if self._state is _State.RECORDING:
             self._state = _State.DROPPED
 
-    def _prepare(self, deadline: Deadline) -> Prepared:
+    def plan(self) -> Plan:
+        """What committing would take, as far as it is known before: items, bytes, requests and write units of both
+        strategies, and which operations take effect at the commit. Sends nothing.
+        """
+        self._check_recording()
+        return make_plan(self._operations, keyed=self._key is not None)
+
+    def _in_one_transaction(self) -> list[Recorded]:
+        operations = as_at_commit(self._operations)
+        if len(operations) > limits.AT_COMMIT_KEYS_MAX:
+            raise WriteTooLargeError(
+                f"One transaction takes {limits.AT_COMMIT_KEYS_MAX} items with their guards; this scope has "
+                f'{len(operations)}. Nothing was written. commit() without strategy="transaction" takes it.'
+            )
+        self._engine.capabilities.require_transactions(ONE_TRANSACTION, self._engine.attempt_deadline())
+        return list(operations)
+
+    def _prepare(self, operations: Sequence[Recorded], deadline: Deadline) -> Prepared | Transacted:
         self._state = _State.REFUSED  # unless this succeeds
-        return self._engine.committer.prepare(self._operations, deadline)
+        engine = self._engine
+        plain = [operation for operation in operations if isinstance(operation, Operation)]
+        if self._key is None and len(plain) == len(operations):
+            return engine.committer.prepare(plain, deadline)
+        if self._key is not None:
+            engine.capabilities.require_transactions("An idempotency key", deadline)
+        return engine.transaction_committer.prepare(operations, deadline, self._key)
 
     def _commit_again(self) -> Receipt:
         assert self._prepared is not None
@@ -288,17 +445,12 @@ class ReliableWriteScope:
             )
         return self._attempt(self._prepared, self._engine.attempt_deadline())
 
-    def _attempt(self, prepared: Prepared, deadline: Deadline) -> Receipt:
+    def _attempt(self, prepared: Prepared | Transacted, deadline: Deadline) -> Receipt:
         self._state = _State.UNKNOWN  # also for KeyboardInterrupt and the like, wherever it strikes
         try:
-            receipt = self._engine.committer.commit(prepared, deadline)
-        except CommitFailedError:
-            self._state = _State.REFUSED
-            raise
-        except PropagationPendingError:
-            self._state = _State.PENDING
-            raise
-        except ReliableWriteError:
+            receipt = self._send(prepared, deadline)
+        except ReliableWriteError as error:
+            self._state = _STATES[error.outcome]
             raise
         except BaseException as interruption:  # Ctrl-C, a signal's timeout: it too answers whether the write happened
             interruption.add_note(
@@ -381,6 +533,10 @@ class ReliableWriteScope:
             self._parts = self._writer.engine()
         return self._parts
 
+    @property
+    def _names(self) -> StampNames:
+        return self._engine.installation.names
+
     def _is_open_here(self) -> bool:
         """Still recording, and in this process: a child forked inside a block inherits its context, not the scope."""
         return self._state is _State.RECORDING and self._home[0] == os.getpid()
@@ -404,10 +560,6 @@ class ReliableWriteScope:
                 write_id=self.write_id,
                 outcome=_OUTCOMES.get(self._state, Outcome.NOT_WRITTEN),
             )
-
-
-def _operation_bytes(operation: Operation) -> int:
-    return sum(item_bytes(action.item if isinstance(action, Put) else action.key) for action in operation.actions)
 
 
 __all__ = ["HasEngine", "ReliableWriteScope", "UncommittedScopeWarning", "WriteRejectedError"]

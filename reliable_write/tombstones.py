@@ -11,7 +11,7 @@ from typing import Final
 
 from reliable_write.clock import Deadline, Stamp, TimeSource, is_too_far_ahead
 from reliable_write.dynamodb import Condition, ConditionRefused, Store
-from reliable_write.operations import Action, Delete, key_hash
+from reliable_write.operations import Action, AnyAction, Delete, key_hash
 from reliable_write.policy import stamp_of
 from reliable_write.values import WireItem
 
@@ -31,9 +31,14 @@ class Tombstone:
     """The deleted item's key."""
 
 
-def tombstone_key(action: Action) -> WireItem:
+def tombstone_key(action: AnyAction) -> WireItem:
     """Where the tombstone of the touched item lives."""
     return {"pk": {"S": f"{TOMBSTONE_PREFIX}{key_hash(action)}"}, "sk": _SORT_KEY}
+
+
+def tombstone_item(delete: Delete, stamp: Stamp) -> WireItem:
+    """The tombstone a delete leaves."""
+    return {**tombstone_key(delete), "stamp": {"S": stamp}, "table": {"S": delete.table}, "key": {"M": delete.key}}
 
 
 def tombstone_stamp(item: WireItem) -> Stamp | None:
@@ -64,13 +69,7 @@ class Tombstones:
 
     def mark(self, delete: Delete, stamp: Stamp, deadline: Deadline) -> None:
         """Leave a tombstone with this stamp, unless one as new or newer is there."""
-        key = tombstone_key(delete)
-        item: WireItem = {
-            **key,
-            "stamp": {"S": stamp},
-            "table": {"S": delete.table},
-            "key": {"M": delete.key},
-        }
+        item = tombstone_item(delete, stamp)
         older = Condition("attribute_not_exists(#s) OR #s < :mine", {"#s": "stamp"}, {":mine": {"S": stamp}})
         try:
             self._store.put(self.table, item, older, deadline)

@@ -138,6 +138,7 @@ _ITEM_MEMBERS: Final = frozenset(
     {"Item", "Key", "ExclusiveStartKey", "LastEvaluatedKey", "Attributes", "ExpressionAttributeValues"}
 )
 _LIST_MEMBERS: Final = frozenset({"Items", "Keys"})
+# In a transaction: Put, Delete, Update and ConditionCheck hold Item, Key and ExpressionAttributeValues like requests.
 _BY_TABLE_MEMBERS: Final = frozenset({"RequestItems", "UnprocessedKeys", "UnprocessedItems"})
 
 

@@ -17,6 +17,7 @@ CallName = Literal[
     "batch_get_item",
     "batch_write_item",
     "describe_table",
+    "transact_write_items",
 ]
 
 
@@ -27,6 +28,6 @@ class Calls(Protocol):
         """Send one request, once.
 
         The deadline is checked at the last moment before bytes leave; past it nothing is sent. Raises
-        `ConditionRefused` or `CallFailed`, never anything of the transport's own.
+        `ConditionRefused`, `TransactionCancelled` or `CallFailed`, never anything of the transport's own.
         """
         ...

@@ -7,7 +7,8 @@ fails when botocore learns a code that is not sorted here.
 
 from __future__ import annotations
 
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -27,6 +28,9 @@ from reliable_write.policy import FailureKind
 from reliable_write.values import WireItem
 
 CONDITION_CODE: Final = "ConditionalCheckFailedException"
+CANCELLED_CODE: Final = "TransactionCanceledException"
+UNSUPPORTED_CODES: Final = frozenset({"UnknownOperationException", "UnknownOperation"})
+"""The engine has no such call."""
 
 KIND_OF_CODE: Final[dict[str, FailureKind]] = {
     **dict.fromkeys(
@@ -89,6 +93,52 @@ class ConditionRefused(Exception):
         """An earlier try of the same request was sent and its answer lost: what is found may be our own doing."""
 
 
+@dataclass(frozen=True, slots=True)
+class CancelReason:
+    """Why a transaction was cancelled, as far as one of its actions goes."""
+
+    kind: FailureKind | None
+    """None where this action did not object, or where its condition was false."""
+    code: str = "None"
+    found: WireItem | None = field(default=None, repr=False)
+    """The item that made the condition false; None where there was none."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether its condition was false."""
+        return self.code == _CONDITION_REASON
+
+
+_CONDITION_REASON: Final = "ConditionalCheckFailed"
+_KIND_OF_REASON: Final[dict[str, FailureKind]] = {
+    "TransactionConflict": FailureKind.CONFLICT,
+    "ThrottlingError": FailureKind.THROTTLED,
+    "ProvisionedThroughputExceeded": FailureKind.THROTTLED,
+    "ItemCollectionSizeLimitExceeded": FailureKind.VALIDATION,
+    "ValidationError": FailureKind.VALIDATION,
+    "DuplicateItem": FailureKind.VALIDATION,
+    "AccessDenied": FailureKind.ACCESS_DENIED,
+}
+"""Source: the API reference of TransactWriteItems, "Cancellation reason codes"
+(https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html)."""
+
+
+class TransactionCancelled(Exception):
+    """A transaction was refused as a whole: this request changed nothing. One reason for each action, in order."""
+
+    def __init__(self, reasons: list[CancelReason], *, ambiguous: bool = False) -> None:
+        super().__init__("the transaction was cancelled")
+        self.reasons = reasons
+        self.ambiguous = ambiguous
+        """An earlier try of the same request was sent and its answer lost: what is found may be our own doing."""
+
+    @property
+    def passing(self) -> FailureKind | None:
+        """Why the same request may succeed in a moment; None where it cannot."""
+        kinds = [reason.kind for reason in self.reasons if reason.kind is not None]
+        return next((kind for kind in kinds if kind.retryable), None)
+
+
 class CallFailed(Exception):
     """A call gave no success. `ambiguous`: some try of it may have been applied all the same."""
 
@@ -106,9 +156,12 @@ class CallFailed(Exception):
         return again
 
 
-def translate(error: Exception, table: str | None) -> CallFailed | ConditionRefused:
+Failure = CallFailed | ConditionRefused | TransactionCancelled
+
+
+def translate(error: Exception, table: str | None) -> Failure:
     """Any exception of a botocore call as one of ours; the original becomes the cause."""
-    ours: CallFailed | ConditionRefused
+    ours: Failure
     if isinstance(error, ClientError):
         ours = _from_answer(error, table)
     else:
@@ -117,14 +170,22 @@ def translate(error: Exception, table: str | None) -> CallFailed | ConditionRefu
     return ours
 
 
-def _from_answer(error: ClientError, table: str | None) -> CallFailed | ConditionRefused:
+def _from_answer(error: ClientError, table: str | None) -> Failure:
     code = error.response.get("Error", {}).get("Code", "")
+    if code == CANCELLED_CODE and error.response.get("CancellationReasons"):
+        return TransactionCancelled([_reason(reason) for reason in error.response["CancellationReasons"]])
     if code == CONDITION_CODE:
         return ConditionRefused(error.response.get("Item") or None)  # type: ignore[arg-type]  # modelled per operation
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     kind = kind_of_answer(code, status)
     refused = kind.definite or 400 <= status < 500  # noqa: PLR2004 - an unknown 4xx was refused all the same
     return CallFailed(kind, code or f"HTTP {status}", table, ambiguous=not refused)
+
+
+def _reason(reason: Any) -> CancelReason:
+    code = reason.get("Code") or "None"
+    kind = None if code in ("None", _CONDITION_REASON) else _KIND_OF_REASON.get(code, FailureKind.UNCLASSIFIED)
+    return CancelReason(kind, code, reason.get("Item") or None)
 
 
 def kind_of_answer(code: str, status: int) -> FailureKind:

@@ -8,24 +8,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from reliable_write import limits
 from reliable_write.clock import Deadline, TimeSource
 from reliable_write.dynamodb.calls import CallName, Calls
-from reliable_write.dynamodb.failures import CallFailed, ConditionRefused
+from reliable_write.dynamodb.failures import CallFailed, ConditionRefused, TransactionCancelled
+from reliable_write.expressions import Condition
 from reliable_write.policy import FailureKind, retry_pause_seconds
 from reliable_write.values import WireItem
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A condition expression with its names and values, or an update expression with both."""
-
-    expression: str
-    names: Mapping[str, str] = field(default_factory=dict)
-    values: WireItem = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +139,27 @@ class Store:
                 return
             self._pause(tries, deadline, CallFailed(FailureKind.THROTTLED, "UnprocessedItems", table))
 
+    def transact(self, actions: Sequence[Mapping[str, Any]], token: str, deadline: Deadline) -> None:
+        """All of these writes and checks, or none; `token` (36 characters at most) is the same for the same bytes.
+
+        Conflicts with other transactions and throttling are waited out until the deadline. Raises
+        `TransactionCancelled` where an action objects for good, or still objects at the deadline.
+        """
+        request = {"TransactItems": list(actions), "ClientRequestToken": token}
+        ambiguous = False
+        for tries in itertools.count(1):
+            try:
+                self._send("transact_write_items", request, deadline)
+            except TransactionCancelled as cancelled:
+                ambiguous = cancelled.ambiguous = ambiguous or cancelled.ambiguous
+                if cancelled.passing is None:
+                    raise
+                self._pause(tries, deadline, CallFailed(cancelled.passing, "cancelled", None, ambiguous=ambiguous))
+            except CallFailed as failure:
+                raise failure.with_ambiguity(ambiguous=ambiguous) from failure.__cause__
+            else:
+                return
+
     def describe(self, table: str, deadline: Deadline) -> dict[str, Any]:
         """The `Table` member of DescribeTable."""
         description: dict[str, Any] = self._send("describe_table", {"TableName": table}, deadline)["Table"]
@@ -175,7 +188,7 @@ class Store:
         for tries in itertools.count(1):
             try:
                 return self._calls.send(call, request, deadline), tries
-            except ConditionRefused as refused:
+            except (ConditionRefused, TransactionCancelled) as refused:
                 refused.ambiguous = ambiguous
                 raise
             except CallFailed as failure:

@@ -9,10 +9,11 @@ from structlog.testing import CapturingLogger
 from monitor.auditor import Auditor, AuditSettings
 from reliable_write import Settings
 from reliable_write.clock import Deadline, HybridClock, Stamp
-from reliable_write.commit import Prepared, Receipt
+from reliable_write.commit import Prepared
 from reliable_write.dynamodb import Store
 from reliable_write.engine import Engine, assemble
 from reliable_write.events import Events
+from reliable_write.first_attempt import Receipt
 from reliable_write.operations import Delete, Operation, Put
 from reliable_write.system_table import Installation, write_installation
 from reliable_write.values import WireItem

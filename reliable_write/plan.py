@@ -1,0 +1,156 @@
+"""What a scope would take, told before it is committed: requests, bytes and write units of both strategies.
+
+Write units are AWS's: one for each KB begun of an item that is written, twice that in a transaction, where a check
+costs as a write (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html). What is not
+known before counts as absent: the items that are there now, and what an update makes of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reliable_write import limits
+from reliable_write.at_commit import ONE_TRANSACTION
+from reliable_write.clock import STAMP_CHARACTERS, Stamp
+from reliable_write.entry import encode_operations
+from reliable_write.operations import AtCommit, AtCommitVerb, Delete, Operation, Put, Update
+from reliable_write.transaction import at_commit_bytes, transaction_bytes
+from reliable_write.values import item_bytes
+
+Recorded = Operation | AtCommit
+_ANY_STAMP = Stamp("0" * STAMP_CHARACTERS)
+_RECORD_BYTES = 256
+"""Of a journal entry beside its payload, a tombstone, a receipt: each is under a KB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one strategy, where nothing fails and no item is there yet."""
+
+    requests: int
+    write_units: int
+    read_units: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedOperation:
+    """One operation, and why it takes effect at the commit, if it does."""
+
+    operation: str
+    verb: str
+    table: str
+    items: int
+    bytes: int
+    at_commit: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a scope would take."""
+
+    operations: tuple[PlannedOperation, ...]
+    items: int
+    bytes: int
+    journal: Cost
+    """Of `commit()`."""
+    transaction: Cost | None
+    """Of `commit(strategy="transaction")`; None where it does not fit."""
+    transaction_refused: str
+    """Why it does not."""
+
+
+def as_at_commit(operations: Sequence[Recorded]) -> tuple[AtCommit, ...]:
+    """The whole scope as operations at commit, batches item by item."""
+    return tuple(single for operation in operations for single in _singles(operation))
+
+
+def _singles(operation: Recorded) -> list[AtCommit]:
+    if isinstance(operation, AtCommit):
+        return [operation]
+    assert operation.number is not None
+    verb: AtCommitVerb = "put_item" if operation.verb.startswith("put") else "delete_item"
+    batch = operation.verb.endswith("s")
+    return [
+        AtCommit(verb, action, operation.number, ONE_TRANSACTION, item=index if batch else None)
+        for index, action in enumerate(operation.actions)
+    ]
+
+
+def operation_bytes(operation: Recorded) -> int:
+    """What it writes, as DynamoDB counts it, without stamps."""
+    if isinstance(operation, AtCommit) and isinstance(operation.action, Update):
+        return item_bytes(operation.action.key) + item_bytes(operation.values) + len(operation.action.expression)
+    return sum(item_bytes(action.item if isinstance(action, Put) else action.key) for action in operation.actions)
+
+
+def make_plan(operations: Sequence[Recorded], *, keyed: bool) -> Plan:
+    """The plan of a scope; `keyed` where it has an idempotency key."""
+    single = as_at_commit(operations)
+    refused = _transaction_refused(single)
+    return Plan(
+        operations=tuple(_planned(operation) for operation in operations),
+        items=len(single),
+        bytes=sum(operation_bytes(operation) for operation in operations),
+        journal=_journal_cost(operations, keyed=keyed),
+        transaction=None if refused else _transaction_cost(single),
+        transaction_refused=refused,
+    )
+
+
+def _planned(operation: Recorded) -> PlannedOperation:
+    assert operation.number is not None
+    why = operation.why if isinstance(operation, AtCommit) else None
+    place = f"operations[{operation.number}]"
+    return PlannedOperation(
+        place, operation.verb, operation.table, len(operation.actions), operation_bytes(operation), why
+    )
+
+
+def _transaction_refused(operations: Sequence[AtCommit]) -> str:
+    if len(operations) > limits.AT_COMMIT_KEYS_MAX:
+        return f"{len(operations)} items; one transaction takes {limits.AT_COMMIT_KEYS_MAX} with their guards"
+    size = transaction_bytes(operations, None)
+    if size > limits.TRANSACTION_BYTES_MAX:
+        return f"{size} bytes; one transaction takes {limits.TRANSACTION_BYTES_MAX}"
+    return ""
+
+
+def _journal_cost(operations: Sequence[Recorded], *, keyed: bool) -> Cost:
+    journalled = [operation for operation in operations if isinstance(operation, Operation)]
+    at_commit = [operation for operation in operations if isinstance(operation, AtCommit)]
+    actions = [action for operation in journalled for action in operation.actions]
+    entry_bytes = len(encode_operations(journalled, _ANY_STAMP, _ANY_STAMP)) + _RECORD_BYTES if journalled else 0
+    entry_units = _units(entry_bytes)
+    deletes = sum(isinstance(action, Delete) for action in actions)
+    propagated = sum(_units(_sent_bytes(action)) for action in actions) + deletes
+    keys = 2 * len(actions) - deletes + 2 * len(at_commit)
+    in_transaction = bool(at_commit) or keyed
+    commit_units = entry_units
+    if in_transaction:
+        commit_units = 2 * (entry_units + 1) + _at_commit_units(at_commit)
+    pages = -(-keys // limits.BATCH_GET_KEYS_MAX)
+    return Cost(
+        requests=pages + (1 if operations else 0) + len(actions) + deletes,
+        write_units=commit_units + propagated + entry_units,
+        read_units=keys,
+    )
+
+
+def _transaction_cost(operations: Sequence[AtCommit]) -> Cost:
+    keys = 2 * len(operations)
+    pages = -(-keys // limits.BATCH_GET_KEYS_MAX)
+    return Cost(pages + (1 if operations else 0), 2 + _at_commit_units(operations) if operations else 0, keys)
+
+
+def _at_commit_units(operations: Sequence[AtCommit]) -> int:
+    """The operation and the look at its tombstone, each at twice the units."""
+    return sum(2 * _units(at_commit_bytes(operation)) + 2 for operation in operations)
+
+
+def _sent_bytes(action: Put | Delete) -> int:
+    return item_bytes(action.item) + STAMP_CHARACTERS + len("_rw") if isinstance(action, Put) else 1
+
+
+def _units(size: int) -> int:
+    return -(-size // limits.KB)
