@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     )
     from reliable_write.first_attempt import Receipt
     from reliable_write.plan import Plan
-    from reliable_write.recovery import ResumeReport
+    from reliable_write.recovery import ResumeReport, WriteState
     from reliable_write.scope import ReliableWriteScope, UncommittedScopeWarning
     from reliable_write.settings import Settings
     from reliable_write.writer import ReliableWriter
@@ -82,6 +82,7 @@ __all__ = [
     "UnknownTableError",
     "UnsupportedOperationError",
     "WriteRejectedError",
+    "WriteState",
     "WriteTooLargeError",
     "WrongThreadError",
 ]
@@ -90,6 +91,7 @@ _HOMES = {
     "Plan": "reliable_write.plan",
     "Receipt": "reliable_write.first_attempt",
     "ResumeReport": "reliable_write.recovery",
+    "WriteState": "reliable_write.recovery",
     "ReliableWriteScope": "reliable_write.scope",
     "UncommittedScopeWarning": "reliable_write.scope",
     "Settings": "reliable_write.settings",

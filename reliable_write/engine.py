@@ -110,11 +110,9 @@ def assemble(calls: Calls, settings: Settings, time: TimeSource, workers: Worker
         events=events,
         strict=installation.order == "strict",
     )
-    receipts = Receipts(store, settings.system_table)
     transaction_committer = TransactionCommitter(
         store=store,
         journal=journal,
-        receipts=receipts,
         witness=witness,
         first_attempt=first_attempt,
         clock=clock,
@@ -152,7 +150,7 @@ def assemble(calls: Calls, settings: Settings, time: TimeSource, workers: Worker
         schemas=schemas,
         journal=journal,
         finished=finished,
-        receipts=receipts,
+        receipts=journal.receipts,
         capabilities=Capabilities(store, settings.system_table, CONFIG_KEY),
         committer=committer,
         transaction_committer=transaction_committer,

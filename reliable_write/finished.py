@@ -7,6 +7,7 @@ applied and deletes it then.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 
 from reliable_write import limits
@@ -37,7 +38,8 @@ class FinishedEntries:
         self._call_seconds = call_seconds
         self._inline = inline
         self._changed = threading.Condition()
-        self._waiting: list[tuple[int, Stamp]] = []
+        # A batch must not name an entry twice: one that is committed again comes here again.
+        self._waiting: dict[tuple[int, Stamp], None] = {}
         self._deleting = 0
         self._looping = False
         self._closed = False
@@ -45,7 +47,7 @@ class FinishedEntries:
     def add(self, shard: int, stamp: Stamp) -> None:
         """Delete this entry soon; at once where threads are frozen between calls (Lambda)."""
         with self._changed:
-            self._waiting.append((shard, stamp))
+            self._waiting[shard, stamp] = None
             if self._has_loop():
                 if len(self._waiting) == 1 or len(self._waiting) >= limits.BATCH_WRITE_REQUESTS_MAX:
                     self._changed.notify()  # the first begins the linger, the last of a batch ends it
@@ -96,8 +98,9 @@ class FinishedEntries:
 
     def _take(self) -> list[tuple[int, Stamp]]:
         with self._changed:
-            batch = self._waiting[: limits.BATCH_WRITE_REQUESTS_MAX]
-            del self._waiting[: limits.BATCH_WRITE_REQUESTS_MAX]
+            batch = list(itertools.islice(self._waiting, limits.BATCH_WRITE_REQUESTS_MAX))
+            for entry in batch:
+                del self._waiting[entry]
             self._deleting += bool(batch)
             return batch
 

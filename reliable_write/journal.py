@@ -38,6 +38,7 @@ from reliable_write.entry import (
 )
 from reliable_write.errors import EntryNotFoundError, TooLateError
 from reliable_write.operations import Operation
+from reliable_write.receipts import Receipts
 from reliable_write.values import WireItem
 from reliable_write.workers import Workers
 
@@ -53,6 +54,7 @@ class Journal:
         self._workers = workers
         self.table = table
         self.shards = shards
+        self.receipts = Receipts(store, table)
 
     # --- the commit point ---------------------------------------------------------------------------------------
 
@@ -197,10 +199,15 @@ class Journal:
     def find(self, write_id: str, deadline: Deadline) -> Entry:
         """The entry of a write id. Raises `EntryNotFoundError`, or `UnreadableEntry` for a garbled head."""
         if is_stamp(write_id):
-            stamp = Stamp(write_id)
-            item = self._store.get(self.table, entry_key(shard_of(stamp, self.shards), stamp), deadline)
-            if item is not None:
-                return read_entry(item)
+            entry = self.read(shard_of(Stamp(write_id), self.shards), Stamp(write_id), deadline)
+            if entry is not None:
+                return entry
+        # Under a stamp of its own: the id is an idempotency key, or the transaction took a new stamp.
+        receipt = self.receipts.find(write_id, deadline)
+        if receipt is not None and receipt.has_entry:
+            entry = self.read(shard_of(receipt.stamp, self.shards), receipt.stamp, deadline)
+            if entry is not None:
+                return entry
         raise EntryNotFoundError(
             f"No journal entry has the write id {write_id[:64]!r}: it is finished, was never committed, or was "
             "discarded.",

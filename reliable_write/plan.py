@@ -1,8 +1,8 @@
 """What a scope would take, told before it is committed: requests, bytes and write units of both strategies.
 
 Write units are AWS's: one for each KB begun of an item that is written, twice that in a transaction, where a check
-costs as a write (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html). What is not
-known before counts as absent: the items that are there now, and what an update makes of one.
+costs as a write (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html). What is
+not known before counts as absent: the items that are there now, and what an update makes of one.
 """
 
 from __future__ import annotations

@@ -33,6 +33,8 @@ class FailureKind(enum.StrEnum):
     VALIDATION = "refused as invalid"
     ACCESS_DENIED = "access denied"
     TABLE_MISSING = "table missing"
+    DESTINATION_UNKNOWN = "unknown destination"
+    """The table's alias is not in the settings of this process; nothing was sent."""
     UNCLASSIFIED = "unclassified"
 
     @property
@@ -51,7 +53,7 @@ class FailureKind(enum.StrEnum):
 
         A missing table is judged by the entry's age (`decide`): a deployment may be about to create it.
         """
-        return self in (FailureKind.VALIDATION, FailureKind.ACCESS_DENIED)
+        return self in (FailureKind.VALIDATION, FailureKind.ACCESS_DENIED, FailureKind.DESTINATION_UNKNOWN)
 
 
 _RETRYABLE = frozenset(

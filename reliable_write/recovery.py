@@ -69,6 +69,22 @@ class Unreadable:
     reason: str
 
 
+class WriteState(enum.StrEnum):
+    """What is known of a write by its id."""
+
+    APPLIED = "applied"
+    """Committed, and nothing is left to do, unless an operator gave a part of it up: `reliable-write audit list`."""
+    PENDING = "pending"
+    """Committed; a monitor finishes it."""
+    QUARANTINED = "quarantined"
+    """Committed; an operator must decide about what is left."""
+    NOT_WRITTEN = "not written"
+    """Given up before its commit point: it can never take effect."""
+    UNKNOWN = "unknown"
+    """Nothing is there: finished, discarded, never committed, or its receipt is no longer kept. Only writes with a
+    receipt (an idempotency key, an operation at commit) can be told apart then, and only for as long as it is kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What the journal holds at one look."""
@@ -123,6 +139,24 @@ class Recovery:
                 if entry.state != State.QUARANTINED and self._is_older(entry, older_than_seconds)
             ]
         return reports
+
+    def status(self, write_id: str) -> WriteState:
+        """What is known of a write, by the id in its receipt or error, or by its idempotency key.
+
+        Raises `CallFailed` where the system table cannot be read.
+        """
+        # The receipt first: it comes with the entry, so if it was there and the entry is gone, the entry is finished.
+        deadline = self._deadline()
+        receipt = self._journal.receipts.find(write_id, deadline)
+        try:
+            entry = self._journal.find(write_id, deadline)
+        except EntryNotFoundError:
+            if receipt is None:
+                return WriteState.UNKNOWN
+            return WriteState.NOT_WRITTEN if receipt.void else WriteState.APPLIED
+        except UnreadableEntry:
+            return WriteState.PENDING
+        return WriteState.QUARANTINED if entry.state == State.QUARANTINED else WriteState.PENDING
 
     def resume(self, write_id: str) -> ResumeReport:
         """One attempt to finish the entry with this write id.

@@ -56,6 +56,7 @@ from reliable_write.operations import (
 )
 from reliable_write.plan import Plan, as_at_commit, make_plan, operation_bytes
 from reliable_write.receipts import check_key
+from reliable_write.settings import split_alias
 from reliable_write.transacted import Transacted
 from reliable_write.values import decode_item
 
@@ -302,10 +303,19 @@ class ReliableWriteScope:
     def _check_at_commit(self, operation: AtCommit) -> None:
         what = f"{operation.place} {operation.verb} on {operation.table} ({operation.why})"
         try:
+            self._check_at_home(operation, what)
             self._engine.capabilities.require_transactions(what, self._engine.attempt_deadline())
         except WriteRejectedError as refusal:
             refusal.operation, refusal.table = operation.place, operation.table
             raise
+
+    def _check_at_home(self, operation: AtCommit, what: str) -> None:
+        alias, _ = split_alias(operation.table)
+        if alias is not None:
+            raise UnsupportedOperationError(
+                f"{what} takes effect in the commit point itself, which is in the account and Region of the journal; "
+                f"{alias!r} is elsewhere. Puts and deletes without conditions may go there."
+            )
 
     def _check_stamp_names(self, schema: TableSchema) -> None:
         clashing = [key for key in schema.index_keys if key.type != "S"] + list(schema.key)
@@ -348,12 +358,11 @@ class ReliableWriteScope:
     def _schema(self, table: str) -> TableSchema:
         if not isinstance(table, str) or not table:  # type: ignore[redundant-expr]  # callers may not type-check
             raise UnknownTableError(f"A table is given by its name, a string, not by {type(table).__name__}.")
-        if ":" in table:
-            alias = table.partition(":")[0]
+        alias, _ = split_alias(table)
+        if alias is not None and alias not in self._engine.settings.destinations:
             raise UnknownTableError(
                 f"Table {table!r}: no destination {alias!r} is registered with this writer. Give the plain name of a "
-                "table "
-                "in the writer's own account and Region.",
+                "table in the writer's own account and Region, or ReliableWriter(destinations={...}).",
                 table=table,
             )
         if table == self._engine.settings.system_table:
@@ -419,6 +428,10 @@ class ReliableWriteScope:
             raise WriteTooLargeError(
                 f"One transaction takes {limits.AT_COMMIT_KEYS_MAX} items with their guards; this scope has "
                 f'{len(operations)}. Nothing was written. commit() without strategy="transaction" takes it.'
+            )
+        for operation in operations:
+            self._check_at_home(
+                operation, f"{operation.place} {operation.verb} on {operation.table} ({ONE_TRANSACTION})"
             )
         self._engine.capabilities.require_transactions(ONE_TRANSACTION, self._engine.attempt_deadline())
         return list(operations)

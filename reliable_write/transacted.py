@@ -32,7 +32,7 @@ from reliable_write.first_attempt import Committed, FirstAttempt, Receipt
 from reliable_write.journal import Journal
 from reliable_write.operations import AtCommit, Operation
 from reliable_write.policy import FailureKind, retry_pause_seconds
-from reliable_write.receipts import Receipts, StoredReceipt, request_hash
+from reliable_write.receipts import StoredReceipt, request_hash
 from reliable_write.transaction import Objection, Refusal, Transaction, read_refusal, transaction_bytes
 from reliable_write.values import decode_item
 from reliable_write.witness import Witness, foreign_stamp
@@ -76,7 +76,6 @@ class TransactionCommitter:
         *,
         store: Store,
         journal: Journal,
-        receipts: Receipts,
         witness: Witness,
         first_attempt: FirstAttempt,
         clock: HybridClock,
@@ -86,7 +85,7 @@ class TransactionCommitter:
     ) -> None:
         self._store = store
         self._journal = journal
-        self._receipts = receipts
+        self._receipts = journal.receipts
         self._witness = witness
         self._first_attempt = first_attempt
         self._clock = clock

@@ -12,14 +12,14 @@ from typing import Any, Self
 import boto3
 
 from reliable_write.clock import SystemTime, TimeSource
-from reliable_write.dynamodb import BotoCalls, Store, open_client
+from reliable_write.dynamodb import BotoCalls, CallFailed, RoutedCalls, Store, open_calls
 from reliable_write.embedded import EmbeddedEngine, local_session
 from reliable_write.engine import Engine, assemble
-from reliable_write.errors import ConfigurationError
+from reliable_write.errors import CommitFailedError, ConfigurationError, Outcome
 from reliable_write.events import Events
-from reliable_write.recovery import ResumeReport, Standing
+from reliable_write.recovery import ResumeReport, Standing, WriteState
 from reliable_write.scope import ReliableWriteScope
-from reliable_write.settings import Settings
+from reliable_write.settings import Destination, Settings
 from reliable_write.system_table import Installation, create_system_table
 from reliable_write.workers import ThreadWorkers, Workers
 
@@ -42,6 +42,7 @@ class ReliableWriter:
         *,
         client: Any = None,
         session: boto3.session.Session | None = None,
+        destinations: Mapping[str, Destination] | None = None,
         time: TimeSource | None = None,
         workers: Workers | None = None,
         logger: Any = None,
@@ -51,6 +52,8 @@ class ReliableWriter:
         if client is not None and session is not None:
             raise ConfigurationError("Give a client or a session, not both.")
         self.settings = settings if settings is not None else Settings.from_environment()
+        if destinations is not None:
+            self.settings = self.settings.with_destinations(destinations)
         self._given_client = _client_of(client)
         self._session = session
         self._time = time if time is not None else SystemTime()
@@ -85,13 +88,13 @@ class ReliableWriter:
             raise
         return writer
 
-    def begin(self, *, independent: bool = False) -> ReliableWriteScope:
+    def begin(self, *, idempotency_key: str | None = None, independent: bool = False) -> ReliableWriteScope:
         """A scope that commits when its block ends without an exception.
 
         with writer.begin() as scope:
             scope.put_item("employees", Item=employee)
         """
-        return ReliableWriteScope(self, independent=independent, commit_on_exit=True)
+        return ReliableWriteScope(self, idempotency_key=idempotency_key, independent=independent, commit_on_exit=True)
 
     @property
     def client(self) -> Any:
@@ -102,6 +105,21 @@ class ReliableWriter:
     def recovery(self) -> WriterRecovery:
         """Finishing what a crashed writer left behind."""
         return WriterRecovery(self)
+
+    def status(self, write_id: str) -> WriteState:
+        """What is known of a write, by its id or its idempotency key: see `WriteState`, and mind `UNKNOWN`.
+
+        Raises `CommitFailedError` where the system table cannot be read.
+        """
+        try:
+            return self.engine().recovery.status(write_id)
+        except CallFailed as failure:
+            raise CommitFailedError(
+                f"The state of write {write_id!r} could not be read: {failure}. Ask again.",
+                write_id=write_id,
+                outcome=Outcome.UNKNOWN,
+                retryable=True,
+            ) from failure
 
     @property
     def time(self) -> TimeSource:
@@ -161,12 +179,11 @@ class ReliableWriter:
             self._process = _Process()
         return self._process
 
-    def _calls(self) -> BotoCalls:
+    def _calls(self) -> BotoCalls | RoutedCalls:
         process = self._here()
         with process.lock:
             if process.calls is None:
-                client = self._given_client
-                process.calls = BotoCalls(client if client is not None else open_client(self.settings, self._session))
+                process.calls = open_calls(self.settings, self._given_client, self._session)
             return process.calls
 
     def _assemble(self) -> Engine:
@@ -212,7 +229,7 @@ class _Process:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.lock = threading.Lock()
-        self.calls: BotoCalls | None = None
+        self.calls: BotoCalls | RoutedCalls | None = None
         self.engine: Engine | None = None
         self.finalizer: weakref.finalize[[], ReliableWriter] | None = None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from reliable_write import limits
 from reliable_write.clock import Deadline, SystemTime
-from reliable_write.dynamodb import BotoCalls, Store, open_client
+from reliable_write.dynamodb import Store, open_calls, open_client
 from reliable_write.errors import ConfigurationError
 from reliable_write.settings import Settings
 
@@ -40,4 +40,4 @@ def connect(**given: str | None) -> Connection:
     except ValueError as error:  # botocore's answer to an endpoint that is no URL
         raise ConfigurationError(f"{error}. An endpoint looks like http://127.0.0.1:8000.") from error
     time = SystemTime()
-    return Connection(settings, client, Store(BotoCalls(client), time), time)
+    return Connection(settings, client, Store(open_calls(settings, client), time), time)

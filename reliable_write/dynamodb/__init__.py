@@ -8,6 +8,7 @@ translated in `failures` alone.
 
 from reliable_write.dynamodb.boto import BotoCalls, open_client
 from reliable_write.dynamodb.calls import CallName, Calls
+from reliable_write.dynamodb.destinations import RoutedCalls, open_calls
 from reliable_write.dynamodb.failures import CallFailed, CancelReason, ConditionRefused, TransactionCancelled
 from reliable_write.dynamodb.schemas import Schemas
 from reliable_write.dynamodb.store import Page, Store
@@ -22,8 +23,10 @@ __all__ = [
     "Condition",
     "ConditionRefused",
     "Page",
+    "RoutedCalls",
     "Schemas",
     "Store",
     "TransactionCancelled",
+    "open_calls",
     "open_client",
 ]
