@@ -243,6 +243,13 @@ def _cure(examination: Examination) -> list[Advice]:
                 f"reliable-write writes show {examination.entry.write_id} --reveal",
             )
         ]
+    if reason.startswith(FailureKind.DESTINATION_UNKNOWN):
+        return [
+            Advice(
+                "Tell the monitor where that alias leads, in RELIABLE_WRITE_DESTINATIONS, and retry",
+                "write-monitor config show --origin",
+            )
+        ]
     if reason.startswith(FailureKind.ACCESS_DENIED):
         table = _table_in(reason, unsettled[0].action.table if unsettled else "TABLE")
         return [

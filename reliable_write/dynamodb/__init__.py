@@ -1,6 +1,6 @@
 """The only room that calls DynamoDB.
 
-`calls` is the narrow protocol: ten calls with boto3's own shapes, one request each, no retries. `boto` is that
+`calls` is the narrow protocol: eleven calls with boto3's own shapes, one request each, no retries. `boto` is that
 protocol over a boto3 client; a simulation brings its own. `store` adds patience and meaning: retries until the
 deadline, unprocessed keys, the item that refused a condition. `schemas` remembers tables. Foreign errors are
 translated in `failures` alone.

@@ -18,6 +18,7 @@ CallName = Literal[
     "batch_write_item",
     "describe_table",
     "transact_write_items",
+    "list_tags_of_resource",
 ]
 
 

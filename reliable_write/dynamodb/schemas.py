@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import threading
-from typing import Any
+from typing import Any, Final
 
 from reliable_write import limits
 from reliable_write.clock import Deadline, TimeSource
 from reliable_write.dynamodb.failures import CallFailed
 from reliable_write.dynamodb.store import Store
-from reliable_write.errors import CommitFailedError, UnknownTableError
+from reliable_write.errors import CommitFailedError, UnknownTableError, UnsupportedOperationError
 from reliable_write.operations import KeyAttribute, LocalIndex, TableSchema
 from reliable_write.policy import FailureKind
 
@@ -54,8 +54,12 @@ class Schemas:
 
     def _ask(self, table: str, *, patient: bool) -> TableSchema:
         seconds = self._call_seconds if patient else min(self._call_seconds, limits.SCHEMA_REFRESH_SECONDS)
+        deadline = Deadline.after(seconds, self._time)
         try:
-            return read_schema(self._store.describe(table, Deadline.after(seconds, self._time)))
+            description = self._store.describe(table, deadline)
+            if description.get("TableArn", "").startswith(_ALTERNATOR_ARN):
+                self._check_isolation(table, description["TableArn"], deadline)
+            return read_schema(description)
         except CallFailed as failure:
             if failure.kind in (FailureKind.TABLE_MISSING, FailureKind.VALIDATION):
                 raise UnknownTableError(
@@ -67,6 +71,26 @@ class Schemas:
                 "The service needs dynamodb:DescribeTable on every table it writes to.",
                 retryable=failure.kind.retryable,
             ) from failure
+
+    def _check_isolation(self, table: str, arn: str, deadline: Deadline) -> None:
+        """ScyllaDB's Alternator keeps conditional writes apart from others only where every write is a transaction."""
+        isolation = self._store.tags(arn, deadline).get(_ISOLATION_TAG)
+        if isolation not in _SAFE_ISOLATIONS:
+            found = f"it is {isolation!r}" if isolation else "the tag is missing"
+            raise UnsupportedOperationError(
+                f"Table {table!r} is on ScyllaDB Alternator, where conditions hold only under the write isolation "
+                f"always_use_lwt; {found}. Set it on this table and on the system table: aws dynamodb tag-resource "
+                f"--resource-arn {arn} --tags Key={_ISOLATION_TAG},Value=always_use_lwt",
+                table=table,
+            )
+
+
+_ALTERNATOR_ARN: Final = "arn:scylla:"
+_ISOLATION_TAG: Final = "system:write_isolation"
+_SAFE_ISOLATIONS: Final = frozenset({"a", "always", "always_use_lwt"})
+"""Source: ScyllaDB's manual, "Alternator-specific APIs", "Write isolation policies"
+(https://docs.scylladb.com/manual/stable/alternator/new-apis.html). A server-wide default shows in no table, so the tag
+is asked for."""
 
 
 def read_schema(description: dict[str, Any]) -> TableSchema:

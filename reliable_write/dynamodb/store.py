@@ -165,6 +165,11 @@ class Store:
         description: dict[str, Any] = self._send("describe_table", {"TableName": table}, deadline)["Table"]
         return description
 
+    def tags(self, arn: str, deadline: Deadline) -> dict[str, str]:
+        """The tags of a table, first page; 50 at most are allowed."""
+        answer = self._send("list_tags_of_resource", {"ResourceArn": arn}, deadline)
+        return {tag["Key"]: tag["Value"] for tag in answer.get("Tags") or []}
+
     def _write(
         self, call: CallName, request: dict[str, Any], condition: Condition, deadline: Deadline, look: WireItem | None
     ) -> int:
