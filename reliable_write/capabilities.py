@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reliable_write.clock import Deadline
+from reliable_write.clock import Deadline, TimeSource
 from reliable_write.dynamodb import CallFailed, Store
 from reliable_write.dynamodb.failures import UNSUPPORTED_CODES
 from reliable_write.errors import CommitFailedError, UnsupportedOperationError
@@ -12,11 +12,12 @@ from reliable_write.values import WireItem
 class Capabilities:
     """Of the engine that holds one system table. Each is asked for when first needed, once in a process."""
 
-    def __init__(self, store: Store, table: str, record: WireItem) -> None:
+    def __init__(self, store: Store, table: str, record: WireItem, time: TimeSource) -> None:
         """`record` is the key of something that is always there."""
         self._store = store
         self._table = table
         self._record = record
+        self._time = time
         self._transactions: bool | None = None
 
     def require_transactions(self, what: str, deadline: Deadline) -> None:
@@ -34,7 +35,8 @@ class Capabilities:
 
     def _ask(self, what: str, deadline: Deadline) -> bool:
         check = {"TableName": self._table, "Key": self._record, "ConditionExpression": "attribute_exists(pk)"}
-        token = "reliable-write-has-transactions"  # noqa: S105 - no secret
+        # Never the same token twice: for ten minutes it stands for these very bytes, in all of an account.
+        token = self._time.random_bytes(16).hex()
         try:
             self._store.transact([{"ConditionCheck": check}], token, deadline)
         except CallFailed as failure:

@@ -151,7 +151,7 @@ def assemble(calls: Calls, settings: Settings, time: TimeSource, workers: Worker
         journal=journal,
         finished=finished,
         receipts=journal.receipts,
-        capabilities=Capabilities(store, settings.system_table, CONFIG_KEY),
+        capabilities=Capabilities(store, settings.system_table, CONFIG_KEY, time),
         committer=committer,
         transaction_committer=transaction_committer,
         recovery=recovery,
