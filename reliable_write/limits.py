@@ -95,6 +95,8 @@ that comes later still is found before the tombstone is collected."""
 WATCHED_TOMBSTONES_MAX: Final = 500_000
 """Tombstones one auditor follows at a time, in at most some 200 MB; others wait until some of these are collected."""
 WATCHED_CHUNK_GROUPS_MAX: Final = 50_000
+WATCHED_RECEIPTS_MAX: Final = 200_000
+"""Receipts old enough to go that one auditor follows at a time."""
 COLLECTIONS_PER_AUDIT_MAX: Final = 20_000
 STAMP_AHEAD_SECONDS_MAX: Final = 86_400.0
 """A stamp further in the future than this is not taken for ours: following it would move everybody's clock."""
