@@ -2,8 +2,8 @@
 
 A receipt keeps a repeated write from taking effect twice. What a commit sends can land for W at most, see
 `limits.COLLECTION_WAIT_SECONDS`; two weeks are for callers that repeat an idempotency key. Its age is told by the wall
-clock of the machine that wrote it, so a day is added; and a monitor that stays waits W on its own clock as well, so that
-no clock alone, however wrong, can make a write happen twice.
+clock of the machine that wrote it, so a day is added; and a monitor that stays waits W on its own clock as well, so
+that no clock alone, however wrong, can make a write happen twice.
 """
 
 from __future__ import annotations
