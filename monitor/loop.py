@@ -61,6 +61,8 @@ class WriteMonitor:
         self._last = SweepReport()
         self._sweeps = 0
         self._failures = 0
+        self._hindered: set[str] = set()
+        """Rounds that DynamoDB did not let happen, last time."""
         self._swept_wall: float | None = None
         self._swept_elapsed: float | None = None
 
@@ -85,7 +87,7 @@ class WriteMonitor:
         try:
             while not self._bell.has_rung():
                 begun = self._elapsed()
-                self._guarded(lambda: self._sweep(one_shot=False, wait=False))
+                self._guarded("sweep", lambda: self._sweep(one_shot=False, wait=False))
                 self._bell.wait(self._pause_seconds() - (self._elapsed() - begun))
         finally:
             self.drain()
@@ -104,7 +106,7 @@ class WriteMonitor:
         self.stop()
         self._draining = True
         done = self._sweeper is None or self._sweeper.drain(self.settings.drain_seconds)
-        self._guarded(self._retire)
+        self._guarded("retirement", self._retire)
         if self._sweeper is not None:
             self._writer.events.info(Event.MONITOR_DRAINED, monitor=self.name, complete=done)
         return done
@@ -187,12 +189,12 @@ class WriteMonitor:
 
     def _beat_for_long(self, bell: _Bell) -> None:
         while not bell.has_rung():
-            self._guarded(self._beat)
+            self._guarded("heartbeat", self._beat)
             bell.wait(self.settings.heartbeat_seconds)
 
     def _beat_when_due(self) -> None:
         if self._beaten_at is None or self._elapsed() - self._beaten_at >= self.settings.heartbeat_seconds:
-            self._guarded(self._beat)
+            self._guarded("heartbeat", self._beat)
 
     def _beat(self) -> None:
         engine = self._writer.engine()
@@ -217,7 +219,7 @@ class WriteMonitor:
                 with contextlib.suppress(ConfigurationError):
                     auditor = Auditor(self._writer.engine(), self._audit)
             if auditor is not None:
-                self._guarded(partial(self._audit_once, auditor, bell))
+                self._guarded("audit", partial(self._audit_once, auditor, bell))
 
     def _audit_once(self, auditor: Auditor, bell: _Bell) -> None:
         report = auditor.run_once(stop=bell.has_rung)
@@ -231,15 +233,24 @@ class WriteMonitor:
             bell.ring()
         threading.Thread(target=loop, args=(bell,), name=f"write-monitor-{name}", daemon=True).start()
 
-    def _guarded(self, work: Callable[[], object]) -> None:
-        """The daemon lives through whatever one round brings about."""
+    def _guarded(self, name: str, work: Callable[[], object]) -> None:
+        """The daemon lives through whatever one round brings about.
+
+        That DynamoDB is away, or nothing is installed yet, is no failure of ours: it is told once, until it is over.
+        """
         try:
             work()
+        except (CallFailed, ConfigurationError) as error:
+            if name not in self._hindered:
+                self._hindered.add(name)
+                self._writer.events.warning(Event.MONITOR_HINDERED, monitor=self.name, hindered=name, reason=str(error))
         except Exception as error:  # noqa: BLE001 - told, counted, and tried again with the next round
             self._failures += 1
             self._writer.events.error(
                 Event.MONITOR_FAILED, monitor=self.name, reason=f"{type(error).__name__}: {error}"
             )
+        else:
+            self._hindered.discard(name)
 
     def _elapsed(self) -> float:
         return self._writer.time.elapsed_seconds()

@@ -43,6 +43,7 @@ class Event(enum.StrEnum):
     TABLE_TAKEN_AGAIN = "table_taken_again"
     MONITOR_STARTED = "monitor_started"
     MONITOR_DRAINED = "monitor_drained"
+    MONITOR_HINDERED = "monitor_hindered"
     MONITOR_FAILED = "monitor_failed"
 
 

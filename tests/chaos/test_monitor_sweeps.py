@@ -284,6 +284,46 @@ def test_without_dynamodb_sweeps_go_on_and_nothing_seen_is_forgotten(world: Worl
     assert bench.monitor.status().is_ready
 
 
+def test_a_heartbeat_that_dynamodb_does_not_take_is_told_once_until_it_does_and_is_no_failure(world: World) -> None:
+    ear = Ear()
+    bench = Bench(world, logger=ear)
+    for _ in range(2):
+        bench.faults.on("PutItem", answer("ExpiredTokenException"), having=b'"M"', times=2)
+        for _ in range(3):
+            bench.time.skip(bench.monitor.settings.heartbeat_seconds)
+            bench.monitor.run_once()
+        assert len(world.records("M")) == 1, "the third one was taken"
+    bench.faults.on("BatchWriteItem", answer("ExpiredTokenException"), having=b'"M"')
+    assert bench.monitor.drain()
+    assert bench.faults.injected == 5
+    assert [facts["hindered"] for facts in ear.of("monitor_hindered")] == ["heartbeat", "heartbeat", "retirement"]
+    assert bench.monitor.status().failures_total == 0
+    assert ear.of("monitor_failed") == []
+
+
+def test_a_monitor_started_while_dynamodb_is_away_says_so_and_begins_when_it_is_back(world: World) -> None:
+    ear = Ear()
+    bench = Bench(world, logger=ear, poll_seconds=0.02)
+    bench.faults.on("GetItem", answer("ExpiredTokenException"), times=6)
+    swept = threading.Event()
+
+    class Waiter(SilentObserver):
+        def sweep_finished(self, report: SweepReport) -> None:
+            del report
+            swept.set()
+
+    monitor = WriteMonitor(bench.writer, bench.monitor.settings, observers=[Waiter()])
+    thread = threading.Thread(target=monitor.run)
+    thread.start()
+    assert swept.wait(30)
+    monitor.stop()
+    thread.join(30)
+    assert bench.faults.injected == 6
+    assert sum(facts["hindered"] == "sweep" for facts in ear.of("monitor_hindered")) == 1
+    assert monitor.status().failures_total == 0
+    assert ear.of("monitor_failed") == []
+
+
 def test_a_lease_within_an_attempts_deadline_is_refused(world: World) -> None:
     with pytest.raises(ConfigurationError, match="lease_seconds"):
         WriteMonitor(world.writer(), Bench(world).monitor.settings.model_copy(update={"lease_seconds": 8.0}))
