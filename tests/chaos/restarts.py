@@ -33,6 +33,9 @@ AUDIT: Final = AuditSettings(gc=False, early_audit_after_seconds=1.5)
 signatures."""
 MONITOR: Final = {
     "poll_seconds": 0.3,
+    # Few at once, or attempts this short would run out of time for each other's sake, and back off.
+    "workers": 2,
+    "readers": 4,
     # So long that a tombstone is audited before the late put that it must hold back: the audit would mend that.
     "lease_seconds": 2.2,
     "heartbeat_seconds": 0.5,
