@@ -19,12 +19,15 @@ from monitor.health import Watched
 from monitor.pulse import Pulse, stall_seconds
 from reliable_write import Outcome, ReliableWriteError, ReliableWriter, ReliableWriteScope
 from reliable_write.recovery import Resumed, ResumeReport
+from reliable_write.testing.faults import Call, FaultPlan, lose_answer
 from tests.chaos.victims import Home
 
 GROUPS: Final = 4
 """Sets of rows that scopes write as a whole, and so must agree."""
 THREADS: Final = 2
 """Of each writer."""
+LOST_SHARE: Final = 0.12
+"""Of commits that get no answer although they are applied: a kill hits that moment too seldom."""
 REPEATS_MAX: Final = 3
 """Of a commit whose outcome is unknown."""
 PATIENCE: Final = {"attempt_deadline_seconds": 0.5, "read_timeout_seconds": 0.4, "connect_timeout_seconds": 0.2}
@@ -109,6 +112,8 @@ class Author:
 
     def __init__(self, writer: ReliableWriter, tables: list[str], name: str, voice: Voice) -> None:
         self._writer = writer
+        self._losing = threading.local()
+        FaultPlan(writer.client).on("PutItem", self._lose_answer, "after", having=b'"J#')
         self._tables = tables
         self._name = name
         self._voice = voice
@@ -121,6 +126,7 @@ class Author:
         while not self.stop.is_set():
             number = chance.choice([0, 3, chance.randint(1, 2)])
             puts = frozenset(chance.sample(self._tables, number))
+            self._losing.now = chance.random() < LOST_SHARE
             self._tell(chance.randrange(GROUPS), puts, repeat=chance.random() < 0.5)
 
     def settle(self) -> None:
@@ -141,8 +147,14 @@ class Author:
                     words.append(Outcome.WRITTEN)
                 except ReliableWriteError as error:
                     words.append(error.outcome)
+                self._losing.now = False
         ended = time.monotonic()
         self._voice.say(Story(mark, group, puts, tuple(words), scope.write_id, superseded, begun, ended))
+
+    def _lose_answer(self, call: Call) -> None:
+        """In this thread, which is the one that commits."""
+        if getattr(self._losing, "now", False):
+            lose_answer(call)
 
     def _record(self, scope: ReliableWriteScope, mark: str, group: int, puts: frozenset[str]) -> None:
         for table, keys in rows_of(self._tables, group).items():

@@ -32,6 +32,8 @@ RESTARTS = int(os.environ.get("RELIABLE_WRITE_ENGINE_RESTARTS", "3"))
 RESTARTS_MAX = RESTARTS + 9
 """They go on until callers were told everything there is to be told."""
 SEED = int(os.environ.get("RELIABLE_WRITE_CHAOS_SEED", "20251122"))
+QUIET_SECONDS_MAX = PATIENCE_SECONDS + 10 * RESTARTS
+"""What was tried under many kills has a long back-off by the end."""
 WRITERS = 3
 MONITORS = 2
 DARK_SECONDS = 0.7
@@ -103,7 +105,7 @@ class Scene:
 
     def listen_for(self, what: Callable[[], bool]) -> None:
         """Until it holds."""
-        until = time.monotonic() + PATIENCE_SECONDS
+        until = time.monotonic() + QUIET_SECONDS_MAX
         while not what():
             assert time.monotonic() < until, f"never came about: {what}"
             self._hear_some(0.1)
@@ -334,6 +336,7 @@ def _check_it_was_a_storm(scene: Scene, ledger: Ledger, kills: int) -> None:
     assert scene.monitors_killed == (kills + 1) // 2
     assert scene.words[Outcome.WRITTEN] > COMMITS_MIN, scene.words
     assert all(scene.words[word] for word in Outcome), scene.words
+    assert ledger.shown(Outcome.UNKNOWN), "committed, and nobody was told"
     left_open = ledger.shown(Outcome.WILL_BE_WRITTEN, Outcome.UNKNOWN)
     assert left_open & set(scene.finished), "monitors finished what callers had to leave"
     assert any(story.superseded for story in scene.stories), "scopes met each other"

@@ -4,6 +4,7 @@ same keys in the mix, and one winner stands on all copies.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 from collections import Counter
@@ -28,6 +29,7 @@ ROUNDS = int(os.environ.get("RELIABLE_WRITE_CONVERGENCE_ROUNDS", "200")) // 6
 SEED = int(os.environ.get("RELIABLE_WRITE_CHAOS_SEED", "20251122"))
 CALLS_OF_A_COMMIT = 8
 """Witness, commit point, four puts (of the mark too) and the deletion of the entry; one more for each delete."""
+COMMIT_POINT = 2
 KEYS = 3
 
 
@@ -60,22 +62,22 @@ class Duel:
         self.seen: Counter[str] = Counter()
 
     def fight(self, orders: list[Order]) -> None:
-        """Both commit; who stalls goes on, or dies, when nobody else moves, perhaps after the monitor came by."""
-        for child, order in zip(self._both, orders, strict=True):
-            child.pipe.send(order)
+        """Both commit; who stalls goes on, or dies, when nobody else moves, perhaps after the monitor came by.
+
+        A second one that never stalls begins when the first one stands still, and so comes later in order.
+        """
         stalled: list[int] = []
         done: set[int] = set()
+        for at, order in enumerate(orders):
+            self._both[at].pipe.send(order)
+            if orders[-1].stall is None:
+                self._hear([at], stalled, done)
         while len(done) < len(self._both):
             moving = [at for at in range(len(self._both)) if at not in done and at not in stalled]
-            if not moving:
+            if moving:
+                self._hear(moving, stalled, done)
+            else:
                 self._move(stalled.pop(self._chance.randrange(len(stalled))), done)
-                continue
-            for at in self._heard(moving):
-                if self._both[at].receive() == STALLED:
-                    stalled.append(at)
-                    self.seen["stalls"] += 1
-                else:
-                    done.add(at)
 
     def sweep(self) -> int:
         """The monitor sees what stands there, and a lease later finishes it; how many it finished."""
@@ -95,8 +97,8 @@ class Duel:
 
     def _move(self, at: int, done: set[int]) -> None:
         if self._chance.random() < 0.5:
-            self.seen["finished under a living writer"] += self.sweep()
-        if self._chance.random() < 0.6:
+            if self._chance.random() < 0.7:
+                self.seen["finished under a living writer"] += self.sweep()
             self._both[at].pipe.send("go on")
             assert isinstance(self._both[at].receive(), Receipt)
         else:
@@ -105,11 +107,17 @@ class Duel:
             self.seen["killed"] += 1
         done.add(at)
 
-    def _heard(self, moving: list[int]) -> list[int]:
+    def _hear(self, moving: list[int], stalled: list[int], done: set[int]) -> None:
         pipes = {self._both[at].pipe: at for at in moving}
         ready = wait(list(pipes), PATIENCE_SECONDS)
         assert ready, "both hang"
-        return [pipes[pipe] for pipe in ready]  # type: ignore[index]  # they are the connections we gave
+        for pipe in ready:
+            at = pipes[pipe]  # type: ignore[index]  # they are the connections we gave
+            if self._both[at].receive() == STALLED:
+                stalled.append(at)
+                self.seen["stalls"] += 1
+            else:
+                done.add(at)
 
     def _ready(self) -> Child:
         """One whose later commits make the same calls: it knows the schemas."""
@@ -126,6 +134,8 @@ def test_g2_g3_one_winner_stands_on_all_copies_when_a_monitor_finishes_what_stal
     for number in range(ROUNDS):
         key = f"thing-{chance.randrange(KEYS)}"
         orders = [_order(arena, chance, key, f"{number} by {name}") for name in "AB"]
+        if chance.random() < 0.6:
+            orders[1] = dataclasses.replace(orders[1], stall=None)
         duel.fight(orders)
         duel.audit()
         duel.seen["finished after a death"] += duel.sweep()
@@ -147,7 +157,9 @@ def _order(arena: Arena, chance: random.Random, key: str, value: str) -> Order:
     rows = arena.rows(key)
     puts = [row for row in rows if row[0] in put]
     deletes = [row for row in rows if row[0] not in put]
-    stall = Stall(chance.randint(1, CALLS_OF_A_COMMIT), chance.choice(("before", "after")))
+    # Half of them right after the commit point, where most is left to do.
+    number = chance.choice([COMMIT_POINT, chance.randint(1, CALLS_OF_A_COMMIT)])
+    stall = Stall(number, chance.choice(("before", "after", "after")))
     return Order(value, puts=[*puts, (arena.tables[0], value)], deletes=deletes, stall=stall)
 
 
