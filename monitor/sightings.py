@@ -34,7 +34,7 @@ class Sighting:
     since: float
     """Elapsed seconds at which it was first seen like this."""
     tables: frozenset[str] | None = None
-    """Where it writes to, once it was read."""
+    """Where it still writes to, once it was read."""
     hurried_at: float | None = None
     """When one of its tables was taken again: it need not wait any more."""
     not_before: float = 0.0
@@ -211,11 +211,13 @@ def is_left_alone(head: Entry, wall_seconds: float, lease_seconds: float) -> boo
 
 
 def _update(known: Sighting, head: Entry, now: float) -> None:
-    """What it writes to never changes; all else may, and then its lease begins anew."""
+    """Its operations never change, but for those an operator gives up; if anything does, its lease begins anew."""
     if (known.head.epoch, known.head.state) != (head.epoch, head.state):
         known.since = now
         known.hurried_at = None
         known.unreadable = False
+    if known.head.skipped != head.skipped:
+        known.tables = None
     known.head = head
 
 

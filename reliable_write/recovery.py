@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +18,7 @@ from reliable_write.entry import Entry, State, UnreadableEntry, check_state, rea
 from reliable_write.errors import EntryNotFoundError, TooLateError
 from reliable_write.events import Event, Events
 from reliable_write.journal import Journal
-from reliable_write.operations import Operation, located_actions
+from reliable_write.operations import Action, Operation, located_actions
 from reliable_write.policy import Fate, backoff_seconds, decide
 from reliable_write.propagation import Propagation, Result
 from reliable_write.values import WireItem
@@ -51,7 +51,7 @@ class ResumeReport:
     results: tuple[Result, ...] = ()
     reason: str = ""
     tables: frozenset[str] = frozenset()
-    """The tables it writes to, where its operations could be read."""
+    """The tables it still writes to, where its operations could be read."""
     next_at_milliseconds: int = 0
     """When the next attempt is due, where one is; wall time."""
 
@@ -164,8 +164,8 @@ class Recovery:
             return ResumeReport(entry.write_id, Resumed.QUARANTINED, reason=entry.last_error or "")
         try:
             check_state(entry)
-            operations = self._journal.operations(entry, deadline)
-            tables = frozenset(operation.table for operation in operations)
+            actions = _not_given_up(entry, self._journal.operations(entry, deadline))
+            tables = frozenset(action.table for _, action in actions)
             if not gate(tables):
                 return ResumeReport(entry.write_id, Resumed.HELD_BACK, tables=tables)
             claimed = self._journal.claim(entry, self._owner, deadline)
@@ -175,7 +175,7 @@ class Recovery:
             return ResumeReport(entry.write_id, Resumed.TOO_LATE)
         except CallFailed as failure:
             return ResumeReport(entry.write_id, Resumed.STILL_PENDING, reason=str(failure))
-        return self._attempt(claimed, operations, deadline)
+        return self._attempt(claimed, actions, deadline)
 
     def _unreadable(self, write_id: str, error: UnreadableEntry) -> ResumeReport:
         self._events.error(Event.ENTRY_UNREADABLE, write_id=write_id, reason=error.reason)
@@ -185,8 +185,7 @@ class Recovery:
         age_seconds = self._time.wall_seconds() - entry.committed_at_milliseconds / 1000
         return age_seconds >= seconds or age_seconds < 0
 
-    def _attempt(self, entry: Entry, operations: tuple[Operation, ...], deadline: Deadline) -> ResumeReport:
-        actions = [located for located in located_actions(operations) if located[0] not in entry.skipped]
+    def _attempt(self, entry: Entry, actions: Sequence[tuple[str, Action]], deadline: Deadline) -> ResumeReport:
         results = self._propagation.apply(entry.stamp, actions, deadline, late=True)
         troubles = [result.trouble for result in results if result.trouble is not None]
         age_seconds = self._time.wall_seconds() - entry.committed_at_milliseconds / 1000
@@ -200,7 +199,7 @@ class Recovery:
         except CallFailed as failure:
             # Not noted, so it is due again after the lease; nothing is lost by that.
             resumed, reason = Resumed.STILL_PENDING, str(failure)
-        tables = frozenset(operation.table for operation in operations)
+        tables = frozenset(action.table for _, action in actions)
         return ResumeReport(entry.write_id, resumed, tuple(results), reason, tables, next_at)
 
     def _settle(self, entry: Entry, fate: Fate, reason: str, next_at_milliseconds: int) -> Resumed:
@@ -229,6 +228,10 @@ class Recovery:
 
     def _deadline(self) -> Deadline:
         return Deadline.after(self._attempt_seconds, self._time)
+
+
+def _not_given_up(entry: Entry, operations: Sequence[Operation]) -> list[tuple[str, Action]]:
+    return [(place, action) for place, action in located_actions(operations) if place not in entry.skipped]
 
 
 def _read(item: WireItem) -> Entry | Unreadable:
