@@ -63,6 +63,30 @@ def test_a_deed_that_was_done_and_not_answered_stays_recorded(world: World, deed
 
 
 @pytest.mark.parametrize("deed", DEEDS)
+def test_a_record_that_was_written_and_not_answered_stops_no_deed(world: World, deed: str) -> None:
+    """The repeat of the record's put finds it there."""
+    writer = world.writer(time=HastyTime())
+    entry = commit(writer, world.table("people"))
+    with FaultPlan(writer.client).on("PutItem", lose_answer, "after", times=1, having=b"operator") as plan:
+        DEEDS[deed][1](writer, entry.stamp)
+        assert plan.injected == 1
+    (record,) = world.records("A")
+    assert record["action"] == {"S": deed}
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_a_deed_whose_record_was_perhaps_not_written_is_not_done_and_leaves_no_record(world: World, deed: str) -> None:
+    writer = world.writer(time=HastyTime())
+    entry = commit(writer, world.table("people"))
+    with FaultPlan(writer.client).on("PutItem", lose_answer, "after", having=b"operator") as plan:
+        with pytest.raises(CallFailed):
+            DEEDS[deed][1](writer, entry.stamp)
+        assert plan.injected
+    assert world.records("A") == []
+    assert world.records("J#")[0]["epoch"] == {"N": "0"}
+
+
+@pytest.mark.parametrize("deed", DEEDS)
 def test_a_deed_that_was_refused_for_certain_leaves_no_record(world: World, deed: str) -> None:
     writer = world.writer(time=HastyTime())
     entry = commit(writer, world.table("people"))
