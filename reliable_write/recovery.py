@@ -6,6 +6,7 @@ keeps attempts counted; safety does not lean on it, because every write it leads
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -210,12 +211,30 @@ class Recovery:
             self._events.info(Event.ENTRY_RECOVERED, write_id=entry.write_id, attempts=entry.attempts)
             return Resumed.FINISHED
         if fate is Fate.QUARANTINE:
-            self._journal.quarantine(entry, reason, deadline)
+            self._set_aside(entry, reason, deadline)
             self._events.error(Event.ENTRY_QUARANTINED, write_id=entry.write_id, reason=reason)
             return Resumed.QUARANTINED
         self._journal.postpone(entry, reason, next_at_milliseconds, deadline)
         self._events.warning(Event.ENTRY_STILL_PENDING, write_id=entry.write_id, reason=reason, attempts=entry.attempts)
         return Resumed.STILL_PENDING
+
+    def _set_aside(self, entry: Entry, reason: str, deadline: Deadline) -> None:
+        """Quarantine; returns only where it was done, and was our doing as far as can be told: who returns alarms.
+
+        Where an answer was lost, the entry itself is asked. Taken for somebody else's doing, it would wait for a person
+        whom nobody has called; in doubt (an operator set it aside at the same moment) there is one call too many.
+        """
+        try:
+            self._journal.quarantine(entry, reason, deadline)
+        except (TooLateError, CallFailed) as error:
+            if not (error.ambiguous and self._stands_aside(entry)):
+                raise
+
+    def _stands_aside(self, entry: Entry) -> bool:
+        with contextlib.suppress(CallFailed, UnreadableEntry):
+            current = self._journal.read(entry.shard, entry.stamp, self._deadline())
+            return current is not None and current.state == State.QUARANTINED and current.epoch == entry.epoch + 1
+        return False
 
     def _look_at(self, shard: int) -> list[Entry | Unreadable]:
         """One shard, page by page, each with a deadline of its own: a long backlog is read for as long as it takes."""
