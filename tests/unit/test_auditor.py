@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -208,6 +209,49 @@ def test_a_ghost_that_came_after_the_early_audit_is_found_by_the_last_one(world:
     report = auditor.run_once()
     assert (report.ghosts_removed, report.tombstones_collected) == (1, 1)
     assert world.shown() is None
+
+
+def test_a_ghost_that_came_after_the_early_audit_goes_though_an_older_entry_waits_for_a_person(
+    world: MemoryWorld,
+) -> None:
+    """Nothing is collected then, so there is no last audit; quarantine may last for months."""
+    standing = world.stamp()
+    older = world.stamp()
+    world.delete()
+    world.record("J#000", standing, **_quarantined(standing))
+    auditor = world.auditor()
+    after(world, auditor, EARLY)
+    world.plant(_rw=older)
+    reports = after(world, auditor, W - 1, 1)
+    assert [report.ghosts_removed for report in reports] == [0, 0, 1]
+    assert world.shown() is None
+    assert world.records("T#")
+
+
+def test_a_ghost_that_came_after_the_early_audit_goes_without_gc_too(world: MemoryWorld) -> None:
+    older = world.stamp()
+    world.delete()
+    auditor = world.auditor(gc=False)
+    after(world, auditor, EARLY)
+    world.plant(_rw=older)
+    assert [report.ghosts_removed for report in after(world, auditor, W - 1, 1)] == [0, 0, 1]
+
+
+def test_tombstones_that_are_held_back_are_audited_ever_more_rarely_but_daily(world: MemoryWorld) -> None:
+    """A late attempt at any older entry may still leave a ghost; half a million keys are not read every minute."""
+    standing = world.stamp()
+    world.delete()
+    world.record("J#000", standing, **_quarantined(standing))
+    auditor = world.auditor()
+    began, audited_at = world.time.elapsed, []
+    while world.time.elapsed - began < 5 * DAY:
+        if auditor.run_once().audited:
+            audited_at.append(world.time.elapsed - began)
+        world.time.pass_seconds(60)
+    pauses = [round(later - earlier) for earlier, later in itertools.pairwise(audited_at)]
+    assert len(audited_at) == 10
+    assert max(pauses) <= DAY + 60
+    assert pauses == sorted(pauses)
 
 
 def entry_of(stamp: Stamp, **more: Any) -> dict[str, Any]:
