@@ -57,6 +57,8 @@ class AuditSettings:
     """Tombstones collected in one round."""
     table_troubles_max: int = 3
     """After so many failures of one table in one round, its other keys wait for the next."""
+    table_refusals_max: int = 50
+    """After so many keys of one table in a row that were refused, each for itself, only a few more are tried."""
 
 
 @dataclass(slots=True)
@@ -125,6 +127,8 @@ class _Round:
     due: list[Tombstone] = field(default_factory=list)
     """Tombstones whose waits are over, if the rest of the pass does not object."""
     table_troubles: Counter[str] = field(default_factory=Counter)
+    refused_in_a_row: Counter[str] = field(default_factory=Counter)
+    """Keys, by table."""
 
 
 class Auditor:
@@ -255,6 +259,7 @@ class Auditor:
                 if isinstance(sight, CallFailed):
                     self._note_trouble(current, tombstone, sight)
                 else:
+                    current.refused_in_a_row[tombstone.table] = 0
                     self._note_sight(current, tombstone, sight)
                     yield tombstone, sight
 
@@ -265,7 +270,12 @@ class Auditor:
             return failure
 
     def _may_try(self, current: _Round, tombstone: Tombstone) -> bool:
-        return current.table_troubles[tombstone.table] < self._settings.table_troubles_max
+        if current.table_troubles[tombstone.table] >= self._settings.table_troubles_max:
+            return False
+        if current.refused_in_a_row[tombstone.table] < self._settings.table_refusals_max:
+            return True
+        # Those refused may be others than those behind them, and come first in every round: chance passes by them.
+        return self._engine.time.jitter(_ONE_IN) < 1
 
     def _note_sight(self, current: _Round, tombstone: Tombstone, sight: Sight) -> None:
         current.report.audited += 1
@@ -290,11 +300,14 @@ class Auditor:
     def _note_trouble(self, current: _Round, tombstone: Tombstone, failure: CallFailed) -> None:
         current.report.troubles += 1
         if failure.kind in _ABOUT_THE_TABLE:
-            current.table_troubles[tombstone.table] += 1
-            if current.table_troubles[tombstone.table] == self._settings.table_troubles_max:
-                self._engine.events.warning(
-                    Event.AUDIT_SKIPPED_TABLE, table=tombstone.table, reason=str(failure), told="until the next round"
-                )
+            counts, most = current.table_troubles, self._settings.table_troubles_max
+        else:
+            counts, most = current.refused_in_a_row, self._settings.table_refusals_max
+        counts[tombstone.table] += 1
+        if counts[tombstone.table] == most:
+            self._engine.events.warning(
+                Event.AUDIT_SKIPPED_TABLE, table=tombstone.table, reason=str(failure), told="until the next round"
+            )
 
     # --- waits --------------------------------------------------------------------------------------------------
 
@@ -388,6 +401,7 @@ class Auditor:
 
 
 _ALARMS_MAX = 1000
+_ONE_IN = 50
 _SETTLED = frozenset({Sight.NOTHING, Sight.LATER, Sight.UNSTAMPED, Sight.REMOVED})
 """After one of these nothing at the key needs its tombstone. A foreign stamp may be repaired, and then it might."""
 _ABOUT_THE_TABLE = frozenset(

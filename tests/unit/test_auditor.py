@@ -490,6 +490,40 @@ def test_a_table_that_cannot_be_read_keeps_its_tombstones_and_nobody_else_s(worl
     assert world.told().count(Event.AUDIT_SKIPPED_TABLE) == 2, "in the early audit and in the last one"
 
 
+def test_a_table_that_refuses_every_key_is_told_and_does_not_eat_the_round(world: MemoryWorld) -> None:
+    world.tables.create("denied", "id")
+    for number in range(99):
+        world.delete(f"k{number}", table="denied")
+    world.delete()
+    _deny_looks(world, lambda _key: True)
+    report = after(world, world.auditor(parallel_max=1, table_refusals_max=9), W, W)[-1]
+    assert (report.troubles, report.skipped, report.tombstones_collected) == (9, 90, 1)
+    assert world.told().count(Event.AUDIT_SKIPPED_TABLE) == 2, "in the early audit and in the last one"
+    assert len(world.records("T#")) == 99
+
+
+def test_keys_behind_many_that_are_refused_have_their_turn_by_chance(world: MemoryWorld) -> None:
+    """A policy may deny some keys of a table and not others; the order in which a scan shows them never changes."""
+    world.tables.create("denied", "id")
+    for number in range(60):
+        world.delete(f"k{number}", table="denied")
+    shown = [item["key"]["M"]["id"]["S"] for item in world.records("T#")]
+    _deny_looks(world, lambda key: key in shown[:50])
+    auditor = world.auditor(parallel_max=1, table_refusals_max=9)
+    assert collected(after(world, auditor, W, W)) == [0, 0, 0]
+    world.time.jitter_share = 0.0
+    report = auditor.run_once()
+    assert (report.troubles, report.skipped, report.tombstones_collected) == (50, 0, 10)
+
+
+def _deny_looks(world: MemoryWorld, denied: Callable[[str], bool]) -> None:
+    def deny(call: str, request: Any) -> None:
+        if call == "get_item" and request["TableName"] == "denied" and denied(request["Key"]["id"]["S"]):
+            raise CallFailed(FailureKind.ACCESS_DENIED, "AccessDeniedException", "denied")
+
+    world.tables.before = deny
+
+
 def test_one_key_that_is_refused_does_not_stop_the_others_of_its_table(world: MemoryWorld) -> None:
     for number in range(9):
         world.delete(f"k{number}")
