@@ -10,7 +10,7 @@ from reliable_write import ReliableWriter
 from reliable_write.clock import HybridClock, Stamp
 from reliable_write.dynamodb import CallFailed
 from reliable_write.entry import FORMAT, Entry, encode_operations, shard_of
-from reliable_write.errors import TooLateError, UnsupportedOperationError
+from reliable_write.errors import TooLateError, UnsupportedOperationError, WriteRejectedError
 from reliable_write.operations import Operation, Put
 from reliable_write.testing.faults import FaultPlan, deny, lose_answer
 from tests.integration.stuck_writes import HastyTime
@@ -120,3 +120,16 @@ def test_a_damaged_entry_can_still_be_given_up(world: World) -> None:
         DEEDS["skip"][1](writer, entry.stamp)
     writer.engine().operators.discard(entry.write_id, **BY)
     assert world.records("J#") == []
+
+
+@pytest.mark.parametrize(("places", "told"), [([], "say which"), (["operations[0]", "operations[9]"], r"has no .*9")])
+def test_skipping_nothing_or_what_is_not_there_is_refused_and_leaves_no_record(
+    world: World, places: list[str], told: str
+) -> None:
+    writer = world.writer(time=HastyTime())
+    entry = commit(writer, world.table("people"))
+    before = world.records("J#")
+    with pytest.raises(WriteRejectedError, match=told):
+        writer.engine().operators.skip(entry.write_id, places, **BY)
+    assert world.records("A") == []
+    assert world.records("J#") == before
