@@ -7,6 +7,7 @@ that it never works through what others have finished.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import threading
@@ -19,7 +20,7 @@ from types import MappingProxyType
 
 from monitor.breaker import Breakers, Guard, GuardedPropagation
 from monitor.settings import MonitorSettings
-from monitor.sightings import Sighting, Sightings, Turns, is_left_alone, may_be_tried
+from monitor.sightings import Rank, Sighting, Sightings, Turns, is_left_alone, may_be_tried
 from monitor.status import Observer, SweepReport
 from reliable_write.clock import Deadline, Stamp
 from reliable_write.dynamodb import CallFailed
@@ -93,7 +94,9 @@ class Sweeper:
         `seconds_max`; then what was not begun is left for the next sweep.
         """
         begun = self._engine.time.elapsed_seconds()
-        rank = partial(_rank, self._monitor, frozenset({*monitors, self._monitor}), one_shot=one_shot)
+        among = frozenset({*monitors, self._monitor})
+        # Asked for each entry, several times; the answer is the shard's.
+        rank = functools.cache(partial(_rank, self._monitor, among, one_shot=one_shot))
         views = self._look()
         started, held_back = self._set_to_work(rank, views.values(), one_shot=one_shot)
         if wait:
@@ -217,7 +220,7 @@ class Sweeper:
 
     # --- acting -------------------------------------------------------------------------------------------------
 
-    def _set_to_work(self, rank: partial[int], views: Iterable[_View], *, one_shot: bool) -> tuple[int, int]:
+    def _set_to_work(self, rank: Rank, views: Iterable[_View], *, one_shot: bool) -> tuple[int, int]:
         """Make the crew's list anew; how many attempts are begun by it, and how many entries are held back."""
         due = self._sightings.due(rank, self.breakers.probe_tables(), one_shot=one_shot)
         due += self._turns(views)
