@@ -116,14 +116,20 @@ class Recovery:
         """
         reports: list[ResumeReport] = []
         for shard in range(self._journal.shards):
-            standing = _standing([self._look_at(shard)])
-            reports += [_report(unreadable) for unreadable in standing.unreadable]
-            reports += [
-                self._resume(entry, self._deadline())
-                for entry in standing.entries
-                if entry.state != State.QUARANTINED and self._is_older(entry, older_than_seconds)
-            ]
+            try:
+                for item in self._journal.partition(shard, self._deadline):
+                    reports += self._resume_found(_read(item), older_than_seconds)
+            except CallFailed as failure:
+                reports.append(_report(Unreadable(shard_name(shard), "", str(failure))))
         return reports
+
+    def _resume_found(self, found: Entry | Unreadable, older_than_seconds: float) -> list[ResumeReport]:
+        """Page by page, so that a backlog of large entries is never in memory as a whole."""
+        if isinstance(found, Unreadable):
+            return [_report(found)]
+        if found.state == State.QUARANTINED or not self._is_older(found, older_than_seconds):
+            return []
+        return [self._resume(found, self._deadline())]
 
     def resume(self, write_id: str) -> ResumeReport:
         """One attempt to finish the entry with this write id.
