@@ -190,6 +190,39 @@ def test_the_second_wait_begins_with_the_pass_that_showed_nothing_older(world: M
     assert collected(after(world, world.auditor(), 10 * W, W - 1, 1)) == [0, 0, 0, 1]
 
 
+def test_a_pass_that_began_within_the_first_wait_does_not_end_it(world: MemoryWorld) -> None:
+    """What it went by early may have been put behind it by a commit that was still allowed to."""
+    world.delete()
+    auditor = world.auditor()
+    after(world, auditor, W - 1)
+    _pass_takes(world, 10)
+    auditor.run_once()
+    _pass_takes(world, 0)
+    world.time.pass_seconds(W)
+    assert collected(after(world, auditor, W)) == [0, 1]
+
+
+def test_the_second_wait_begins_with_the_end_of_the_pass(world: MemoryWorld) -> None:
+    """An older entry may have been finished and removed just before the pass came by its place."""
+    world.delete()
+    auditor = world.auditor()
+    auditor.run_once()
+    world.time.pass_seconds(W)
+    _pass_takes(world, 10)
+    auditor.run_once()
+    _pass_takes(world, 0)
+    world.time.pass_seconds(W - 1)
+    assert collected(after(world, auditor, 1)) == [0, 1]
+
+
+def _pass_takes(world: MemoryWorld, seconds: float) -> None:
+    def wait(call: str, _request: Any) -> None:
+        if call == "scan":
+            world.time.pass_seconds(seconds)
+
+    world.tables.before = wait
+
+
 def test_waits_are_counted_on_the_elapsed_clock_alone(world: MemoryWorld) -> None:
     world.delete()
     auditor = world.auditor()
@@ -326,6 +359,21 @@ def test_an_older_entry_that_turns_up_between_the_waits_begins_them_anew(world: 
     assert collected(after(world, auditor, W - 1, W)) == [0, 0, 1]
 
 
+def test_an_older_entry_that_turns_up_in_the_very_pass_that_would_collect_keeps_the_tombstone(
+    world: MemoryWorld,
+) -> None:
+    """Wherever the pass meets it: before the tombstone, or after it."""
+    older = world.stamp()
+    world.delete()
+    auditor = world.auditor()
+    after(world, auditor, W)
+    world.record("J#000", older)
+    world.time.pass_seconds(W)
+    assert auditor.run_once().tombstones_collected == 0
+    world.forget("J#000", older)
+    assert collected(after(world, auditor, W - 1, 1, W)) == [0, 0, 0, 1]
+
+
 def test_a_younger_entry_keeps_nothing(world: MemoryWorld) -> None:
     world.delete()
     world.record("J#000", world.stamp())
@@ -364,6 +412,22 @@ def test_an_older_entry_seen_by_a_pass_that_broke_off_counts_all_the_same(world:
     world.forget("J#000", older)
     world.time.pass_seconds(W)
     assert auditor.run_once().tombstones_collected == 0
+
+
+def test_a_pass_that_broke_off_forgets_nothing(world: MemoryWorld) -> None:
+    """What it did not come to is still there; where every other pass breaks off, all must end all the same."""
+    for number in range(7):
+        world.delete(f"k{number}")
+        chunked(world, chunks=1)
+    auditor = world.auditor()
+    auditor.run_once()
+    for wait in (W, 2 * W):
+        world.tables.before = _refuse_second_page
+        assert not auditor.run_once().complete
+        world.tables.before = lambda _call, _request: None
+        world.time.pass_seconds(wait)
+        auditor.run_once()
+    assert world.records("T#") == world.records("C#") == []
 
 
 def _refuse_second_page(call: str, request: Any) -> None:
