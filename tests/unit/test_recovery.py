@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from reliable_write.dynamodb import CallFailed
-from reliable_write.entry import Entry
+from reliable_write.entry import Entry, read_entry
 from reliable_write.operations import Operation
 from reliable_write.policy import FailureKind
 from reliable_write.recovery import Resumed
@@ -49,3 +49,16 @@ def test_a_page_that_cannot_be_read_is_told_and_what_was_read_before_it_is_finis
     assert [report.resumed for report in reports] == [*[Resumed.FINISHED] * 3, Resumed.UNREADABLE]
     assert "access denied" in reports[-1].reason
     assert len(world.tables.items(TABLE)) == 3
+
+
+def test_an_entry_that_moved_since_its_head_was_seen_is_left_to_whoever_moved_it() -> None:
+    world = MemoryWorld(shards=1)
+    left_behind(world, 1)
+    engine = world.engine
+    (item,) = engine.journal.heads(0, engine.attempt_deadline()).items
+    head = read_entry(item)
+    engine.journal.claim(head, "another monitor", engine.attempt_deadline())
+    report = engine.recovery.resume_head(head, lambda _tables: True)
+    assert report.resumed is Resumed.TOO_LATE
+    assert world.records("J#")[0]["owner"] == {"S": "another monitor"}
+    assert world.tables.items(TABLE) == []
