@@ -4,7 +4,8 @@ T is a tombstone, W `AuditSettings.collection_wait_seconds`; all waits are count
 from when it first saw T with this very stamp.
 
 - *Early audit.* Once attempts begun before T are out of time, a ghost at its key is removed, see
-  `reliable_write.ghosts`.
+  `reliable_write.ghosts`. What came even later is found by the audit before the collection; where an older entry puts
+  that off, perhaps for months (it is quarantined), the key is audited again after W, 2 W, 4 W..., at last daily.
 - *Collection.* Nothing with a stamp as old as T's may be able to land any more. A first wait of W, after which no
   commit that did not witness T can reach its commit point; then a complete pass over the journal that shows no entry,
   in whatever state or format, with a stamp up to T's; a second wait of W, in which what the last attempts at such
@@ -56,6 +57,8 @@ class AuditSettings:
     """Tombstones collected in one round."""
     table_troubles_max: int = 3
     """After so many failures of one table in one round, its other keys wait for the next."""
+    table_refusals_max: int = 50
+    """After so many keys of one table in a row that were refused, each for itself, only a few more are tried."""
 
 
 @dataclass(slots=True)
@@ -92,7 +95,11 @@ class _Watch:
     stamp: Stamp
     quiet_since: float
     """First seen, or the last time an older entry was seen: the first wait begins here."""
-    early_audit_at: float
+    audit_at: float | None
+    """When the next audit is due; None: the one before the collection is."""
+    pause_seconds: float
+    """From that audit to the next but one, where nothing is collected."""
+    audited_at: float = 0.0
     clear_at: float | None = None
     """When a pass begun after the first wait had shown no older entry: the second wait begins here."""
     seen_in_round: int = 0
@@ -120,6 +127,8 @@ class _Round:
     due: list[Tombstone] = field(default_factory=list)
     """Tombstones whose waits are over, if the rest of the pass does not object."""
     table_troubles: Counter[str] = field(default_factory=Counter)
+    refused_in_a_row: Counter[str] = field(default_factory=Counter)
+    """Keys, by table."""
 
 
 class Auditor:
@@ -216,13 +225,14 @@ class Auditor:
             report.tombstones_unwatched += 1
             return False
         if watch is None or watch.stamp != tombstone.stamp:
-            watch = _Watch(tombstone.stamp, now, now + self._settings.early_audit_after_seconds)
+            pause_seconds = self._settings.collection_wait_seconds
+            watch = _Watch(tombstone.stamp, now, now + self._settings.early_audit_after_seconds, pause_seconds)
             self._watches[tombstone.name] = watch
         watch.seen_in_round = current.number
         if self._waits_are_over(watch, current) and len(current.due) < self._settings.collections_max:
             current.due.append(tombstone)
             return False
-        return now >= watch.early_audit_at
+        return watch.audit_at is not None and now >= watch.audit_at
 
     def _waits_are_over(self, watch: _Watch, current: _Round) -> bool:
         wait_seconds = self._settings.collection_wait_seconds
@@ -233,7 +243,8 @@ class Auditor:
     def _audit_early(self, current: _Round, tombstones: Sequence[Tombstone], stop: Stop) -> None:
         for tombstone, sight in self._look(current, tombstones, stop):
             if sight is not Sight.MOVED:
-                self._watches[tombstone.name].early_audit_at = _NEVER
+                watch = self._watches[tombstone.name]
+                watch.audit_at, watch.audited_at = None, self._now()
 
     def _look(self, current: _Round, tombstones: Sequence[Tombstone], stop: Stop) -> Iterable[tuple[Tombstone, Sight]]:
         """Audit these keys, a few at a time; those that could be looked at, with what was seen."""
@@ -248,6 +259,7 @@ class Auditor:
                 if isinstance(sight, CallFailed):
                     self._note_trouble(current, tombstone, sight)
                 else:
+                    current.refused_in_a_row[tombstone.table] = 0
                     self._note_sight(current, tombstone, sight)
                     yield tombstone, sight
 
@@ -258,7 +270,12 @@ class Auditor:
             return failure
 
     def _may_try(self, current: _Round, tombstone: Tombstone) -> bool:
-        return current.table_troubles[tombstone.table] < self._settings.table_troubles_max
+        if current.table_troubles[tombstone.table] >= self._settings.table_troubles_max:
+            return False
+        if current.refused_in_a_row[tombstone.table] < self._settings.table_refusals_max:
+            return True
+        # Those refused may be others than those behind them, and come first in every round: chance passes by them.
+        return self._engine.time.jitter(_ONE_IN) < 1
 
     def _note_sight(self, current: _Round, tombstone: Tombstone, sight: Sight) -> None:
         current.report.audited += 1
@@ -283,11 +300,14 @@ class Auditor:
     def _note_trouble(self, current: _Round, tombstone: Tombstone, failure: CallFailed) -> None:
         current.report.troubles += 1
         if failure.kind in _ABOUT_THE_TABLE:
-            current.table_troubles[tombstone.table] += 1
-            if current.table_troubles[tombstone.table] == self._settings.table_troubles_max:
-                self._engine.events.warning(
-                    Event.AUDIT_SKIPPED_TABLE, table=tombstone.table, reason=str(failure), told="until the next round"
-                )
+            counts, most = current.table_troubles, self._settings.table_troubles_max
+        else:
+            counts, most = current.refused_in_a_row, self._settings.table_refusals_max
+        counts[tombstone.table] += 1
+        if counts[tombstone.table] == most:
+            self._engine.events.warning(
+                Event.AUDIT_SKIPPED_TABLE, table=tombstone.table, reason=str(failure), told="until the next round"
+            )
 
     # --- waits --------------------------------------------------------------------------------------------------
 
@@ -300,10 +320,13 @@ class Auditor:
             if self._has_older_entry(watch, current):
                 watch.quiet_since, watch.clear_at = now, None
                 current.report.held_back += 1
+                _audit_again(watch)
             elif current.report.complete and watch.seen_in_round != current.number:
                 del self._watches[name]  # collected by another auditor
             elif current.report.complete and watch.clear_at is None and current.began >= self._first_wait_end(watch):
                 watch.clear_at = now
+            if not self._settings.gc:
+                _audit_again(watch)
         self._judge_groups(current, now)
 
     def _has_older_entry(self, watch: _Watch, current: _Round) -> bool:
@@ -377,8 +400,8 @@ class Auditor:
         return self._engine.time.elapsed_seconds()
 
 
-_NEVER = float("inf")
 _ALARMS_MAX = 1000
+_ONE_IN = 50
 _SETTLED = frozenset({Sight.NOTHING, Sight.LATER, Sight.UNSTAMPED, Sight.REMOVED})
 """After one of these nothing at the key needs its tombstone. A foreign stamp may be repaired, and then it might."""
 _ABOUT_THE_TABLE = frozenset(
@@ -393,6 +416,16 @@ _ABOUT_THE_TABLE = frozenset(
     }
 )
 """Failures that the table's next key would meet as well; others may be about the one item."""
+
+
+def _audit_again(watch: _Watch) -> None:
+    """The audit before the collection may be months away: have another one meanwhile, each time after a longer pause.
+
+    A ghost is seldom so late; reading half a million keys again and again would cost more than what is held back.
+    """
+    if watch.audit_at is None:
+        watch.audit_at = watch.audited_at + watch.pause_seconds
+        watch.pause_seconds = min(limits.AUDIT_PAUSE_SECONDS_MAX, 2 * watch.pause_seconds)
 
 
 def _batches(tombstones: Sequence[Tombstone], size: int) -> Iterable[Sequence[Tombstone]]:

@@ -7,6 +7,7 @@ that it never works through what others have finished.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import threading
@@ -19,7 +20,7 @@ from types import MappingProxyType
 
 from monitor.breaker import Breakers, Guard, GuardedPropagation
 from monitor.settings import MonitorSettings
-from monitor.sightings import Sighting, Sightings, is_left_alone, may_be_tried
+from monitor.sightings import Rank, Sighting, Sightings, Turns, is_left_alone, may_be_tried
 from monitor.status import Observer, SweepReport
 from reliable_write.clock import Deadline, Stamp
 from reliable_write.dynamodb import CallFailed
@@ -47,12 +48,12 @@ class Totals:
 class _View:
     """What one shard held at one look."""
 
+    turns: Turns
+    """Of old ones there was no room to remember."""
     pending: int = 0
     quarantined: int = 0
     unreadable: int = 0
     oldest_milliseconds: int | None = None
-    untracked: list[Sighting] = field(default_factory=list)
-    """Old ones there was no room to remember."""
     stamps: set[Stamp] = field(default_factory=set)
     alarms: dict[str, str] = field(default_factory=dict)
     """Why what cannot be read cannot, by sort key."""
@@ -73,6 +74,7 @@ class Sweeper:
         self._readers = ThreadWorkers(settings.readers)
         self._crew = ThreadPoolExecutor(settings.workers, thread_name_prefix="write-monitor")
         self._alarmed: dict[int, set[str]] = {}
+        self._last_turns: dict[int, str] = {}
         self._unread: frozenset[int] = frozenset()
         self._changed = threading.Condition()
         self._waiting: deque[Sighting] = deque()
@@ -92,7 +94,9 @@ class Sweeper:
         `seconds_max`; then what was not begun is left for the next sweep.
         """
         begun = self._engine.time.elapsed_seconds()
-        rank = partial(_rank, self._monitor, frozenset({*monitors, self._monitor}), one_shot=one_shot)
+        among = frozenset({*monitors, self._monitor})
+        # Asked for each entry, several times; the answer is the shard's.
+        rank = functools.cache(partial(_rank, self._monitor, among, one_shot=one_shot))
         views = self._look()
         started, held_back = self._set_to_work(rank, views.values(), one_shot=one_shot)
         if wait:
@@ -152,7 +156,7 @@ class Sweeper:
 
     def _look_at(self, shard: int) -> _View | None:
         """One shard, page by page; None where it could not be read to its end: then nothing of it is forgotten."""
-        view = _View()
+        view = _View(Turns(self._last_turns.get(shard, ""), self._settings.workers))
         start: WireItem | None = None
         try:
             while True:
@@ -189,8 +193,8 @@ class Sweeper:
         sighting = self._sightings.see(head)
         if sighting is not None:
             view.stamps.add(head.stamp)
-        elif len(view.untracked) < self._settings.workers and self._is_old(head):
-            view.untracked.append(Sighting(head, 0.0, untracked=True))
+        elif self._is_old(head):
+            view.turns.offer(head)
         if sighting is not None and sighting.unreadable:
             view.unreadable += 1
             return
@@ -216,10 +220,10 @@ class Sweeper:
 
     # --- acting -------------------------------------------------------------------------------------------------
 
-    def _set_to_work(self, rank: partial[int], views: Iterable[_View], *, one_shot: bool) -> tuple[int, int]:
+    def _set_to_work(self, rank: Rank, views: Iterable[_View], *, one_shot: bool) -> tuple[int, int]:
         """Make the crew's list anew; how many attempts are begun by it, and how many entries are held back."""
         due = self._sightings.due(rank, self.breakers.probe_tables(), one_shot=one_shot)
-        due += [sighting for view in views for sighting in view.untracked]
+        due += self._turns(views)
         # What is held back does not even cost a read: its tables are known from an earlier one.
         answers = self.breakers.admitted((sighting.tables, _is_fresh(sighting)) for sighting in due)
         admitted = list(itertools.compress(due, answers))
@@ -231,6 +235,12 @@ class Sweeper:
                 self._running += 1
                 self._crew.submit(self._work)
         return len(admitted), len(due) - len(admitted)
+
+    def _turns(self, views: Iterable[_View]) -> list[Sighting]:
+        """A few of those that are not remembered, of each shard."""
+        taken = [view.turns.taken() for view in views]
+        self._last_turns |= {turn[-1].head.shard: turn[-1].head.stamp for turn in taken if turn}
+        return list(itertools.chain.from_iterable(taken))
 
     def _work(self) -> None:
         """One of the crew: take the most urgent entry until there is none."""

@@ -61,7 +61,14 @@ class Heartbeats:
     def all(self, deadline: Deadline) -> list[Heartbeat]:
         """All records that are there, dead monitors' among them, in order of name."""
         now_seconds = self._time.wall_seconds()
-        page = self._store.query(self._table, _PARTITION, deadline)
+        items: list[WireItem] = []
+        start: WireItem | None = None
+        while True:
+            page = self._store.query(self._table, _PARTITION, deadline, start=start)
+            items += page.items
+            start = page.next_key
+            if start is None:
+                break
         return [
             Heartbeat(
                 monitor=item["sk"]["S"],
@@ -69,7 +76,7 @@ class Heartbeats:
                 age_seconds=now_seconds - int(item["seen_at"]["N"]) / 1000,
                 version=item.get("version", {}).get("S", ""),
             )
-            for item in page.items
+            for item in items
             if "seen_at" in item
         ]
 

@@ -80,6 +80,8 @@ CLOCK_ORDER_COLLECTION_SECONDS: Final = 86_400.0
 EARLY_AUDIT_SECONDS: Final = ATTEMPT_DEADLINE_SECONDS + LEASE_SECONDS + READ_TIMEOUT_SECONDS
 """After a tombstone is first seen: attempts begun before it are out of time, and what they sent has arrived. A ghost
 that comes later still is found before the tombstone is collected."""
+AUDIT_PAUSE_SECONDS_MAX: Final = 86_400.0
+"""Between audits of a key whose tombstone an older entry holds back: half a million keys are six reads a second."""
 WATCHED_TOMBSTONES_MAX: Final = 500_000
 """Tombstones one auditor follows at a time, in at most some 200 MB; others wait until some of these are collected."""
 WATCHED_CHUNK_GROUPS_MAX: Final = 50_000

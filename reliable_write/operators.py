@@ -163,6 +163,8 @@ class Operators:
         self, write_id: str, places: Sequence[str], *, operator: str, reason: str, seen_epoch: int | None = None
     ) -> Entry:
         """Give up single operations, by their places; the others go on."""
+        if not places:
+            raise WriteRejectedError(f"No operation of write {write_id} was named: say which.", write_id=write_id)
         entry = _known(self._find(write_id, seen_epoch))
         try:
             known = {place for place, _ in located_actions(self.operations(entry))}

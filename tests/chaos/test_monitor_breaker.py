@@ -148,3 +148,19 @@ def test_a_probe_whose_entry_is_gone_leaves_the_next_one_its_turn(world: World) 
     assert bench.monitor.status().breakers_open == (dead,)
     assert bench.sweep_after(0)[Resumed.FINISHED] >= 1
     assert bench.monitor.status().breakers_open == ()
+
+
+def test_what_an_operator_gave_up_for_a_dead_table_holds_its_write_back_no_more(world: World) -> None:
+    dead, fine = world.table("dead"), world.table("fine")
+    left, bench = Left(world), Bench(world, breaker_base_seconds=3600, breaker_cap_seconds=3600, **QUICK)
+    Sickness(bench, dead, answer("ExpiredTokenException"))
+    left.leave(*left.puts(FAILURES, dead), left.entry(put(dead, "given up"), put(fine, "wanted"), attempts=5))
+    bench.monitor.run_once()
+    assert bench.sweep_after().get(Resumed.FINISHED) is None
+    assert bench.monitor.status().breakers_open == (dead,)
+    entry = left.entries[-1]
+    bench.writer.engine().operators.skip(entry.write_id, ["operations[0]"], operator="ada", reason="a dead table")
+    bench.sweep_after(0)
+    assert bench.sweep_after(310).get(Resumed.FINISHED) == 1
+    assert bench.monitor.status().breakers_open == (dead,)
+    assert bench.monitor.status().held_back == FAILURES

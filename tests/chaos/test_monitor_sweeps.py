@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from reliable_write.errors import ConfigurationError
 from reliable_write.journal import Journal
 from reliable_write.recovery import Resumed
 from reliable_write.testing.faults import FaultPlan, SimulatedCrash, answer, crash, deny
-from tests.chaos.stragglers import LEASE, Bench, Ear, Left, delete, ids, put
+from tests.chaos.stragglers import LEASE, Bench, Ear, Left, delete, ids, moved_to, put
 from tests.world import World
 
 FINISHED = str(Resumed.FINISHED)
@@ -267,6 +268,27 @@ def test_more_entries_than_can_be_remembered_are_finished_all_the_same(world: Wo
         sweeps += 1
     assert world.records("J#") == []
     assert sweeps <= 6
+
+
+def test_what_cannot_be_done_does_not_keep_the_rest_of_what_cannot_be_remembered_waiting(world: World) -> None:
+    """Memory is full, and the oldest of the others are for a dead table or damaged: nothing is noted in those, so they
+    look the same with every sweep. Who stands behind them has a turn all the same.
+    """
+    dead, fine = world.table("dead"), world.table("fine")
+    left, bench = Left(world), Bench(world, tracked_max=3, workers=2, breaker_failures=3)
+    bench.faults.on("PutItem", answer("ExpiredTokenException"), having=f'"{dead}"'.encode())
+    left.leave(*(moved_to(entry, 0) for entry in left.puts(9, dead)))
+    left.leave(*(moved_to(entry, 0) for entry in left.puts(4, fine, mark="broken")), spoil=_damage)
+    left.leave(*(moved_to(entry, 0) for entry in left.puts(5, fine)))
+    bench.monitor.run_once()
+    for _ in range(9):  # eighteen in the shard, two with each look
+        bench.sweep_after(4 * LEASE + 1)
+    assert ids(world.items(fine)) == {f"good-{number}" for number in range(5)}
+    assert len(world.records("J#")) == 13
+
+
+def _damage(item: dict[str, Any]) -> None:
+    item["payload"] = {"B": b"0" * 40}
 
 
 def test_without_dynamodb_sweeps_go_on_and_nothing_seen_is_forgotten(world: World) -> None:

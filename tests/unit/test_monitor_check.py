@@ -85,3 +85,12 @@ def test_nothing_is_sent_in_the_callers_thread_and_no_thread_is_no_error() -> No
     assert desk.calls.sent == []
     assert len(desk.workers.loops) == 1
     Desk(workers=NoThreads()).leave_one()
+
+
+def test_a_live_monitor_behind_a_page_of_dead_ones_is_heard() -> None:
+    """A monitor that dies every few seconds leaves more records in a day than one page holds."""
+    key = {"pk": {"S": "M"}, "sk": {"S": "900"}}
+    desk = Desk({**beats(900), "LastEvaluatedKey": key}, beats(1))
+    desk.leave_one()
+    assert desk.ear.heard == []
+    assert [request.get("ExclusiveStartKey") for _, request in desk.calls.sent] == [None, key]
