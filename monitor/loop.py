@@ -8,14 +8,17 @@ import queue
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
-from monitor.auditor import Auditor, AuditSettings
+from monitor.auditor import Auditor
+from monitor.audits import AuditReport, AuditSettings, Stop
 from monitor.settings import MonitorSettings
 from monitor.status import MonitorStatus, Observer, SweepReport
 from monitor.sweeper import Sweeper, Totals
 from reliable_write import __version__
+from reliable_write.clock import Deadline
 from reliable_write.dynamodb import CallFailed
 from reliable_write.errors import ConfigurationError
 from reliable_write.events import Event
@@ -51,6 +54,7 @@ class WriteMonitor:
         self._observers = tuple(observers)
         self._audit = audit if audit is not None else AuditSettings(gc=self.settings.gc)
         self._sweeper: Sweeper | None = None
+        self._scheduled: Auditor | None = None
         self._making = threading.Lock()
         self._bell = _Bell()
         self._side_bells: list[_Bell] = []
@@ -76,6 +80,17 @@ class WriteMonitor:
         if not one_shot:  # who looks only once takes no shards from those that stay
             self._beat_when_due()
         return self._sweep(one_shot=one_shot, wait=True, seconds_max=seconds_max)
+
+    def audit_once(self, *, seconds_max: float | None = None) -> AuditReport:
+        """One audit of a scheduled run: early audits, and what the waits of earlier runs allow to be collected.
+
+        Nothing more is begun once `seconds_max` have passed; a later run goes on. Raises `ConfigurationError` where
+        nothing is installed.
+        """
+        budget = Deadline.after(seconds_max, self._writer.time) if seconds_max is not None else None
+        if self._scheduled is None:
+            self._scheduled = self._make_auditor(scheduled=True)
+        return self._audit_with(self._scheduled, lambda: budget is not None and budget.passed())
 
     def run(self) -> None:
         """Sweep until `stop()`, then drain. Errors of DynamoDB never end it."""
@@ -215,14 +230,18 @@ class WriteMonitor:
                 return
             if auditor is None:
                 with contextlib.suppress(ConfigurationError):
-                    auditor = Auditor(self._writer.engine(), self._audit)
+                    auditor = self._make_auditor(scheduled=False)
             if auditor is not None:
-                self._guarded(partial(self._audit_once, auditor, bell))
+                self._guarded(partial(self._audit_with, auditor, bell.has_rung))
 
-    def _audit_once(self, auditor: Auditor, bell: _Bell) -> None:
-        report = auditor.run_once(stop=bell.has_rung)
+    def _make_auditor(self, *, scheduled: bool) -> Auditor:
+        return Auditor(self._writer.engine(), replace(self._audit, scheduled=scheduled))
+
+    def _audit_with(self, auditor: Auditor, stop: Stop) -> AuditReport:
+        report = auditor.run_once(stop)
         for observer in self._observers:
             observer.audit_finished(report)
+        return report
 
     def _beside(self, name: str, loop: Callable[[_Bell], None]) -> None:
         bell = _Bell()

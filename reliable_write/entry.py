@@ -209,6 +209,8 @@ def _decode64(text: str) -> bytes:
 
 SHARD_PREFIX: Final = "J#"
 CHUNK_PREFIX: Final = "C#"
+CHUNK_NOTE: Final = "~note"
+NOTE_ATTRIBUTE: Final = "note"
 
 
 def shard_name(shard: int) -> str:
@@ -229,6 +231,11 @@ def chunk_group(stamp: str) -> str:
 def chunk_key(stamp: Stamp, index: int) -> WireItem:
     """Where the n-th chunk of an entry's payload lives."""
     return {"pk": {"S": chunk_group(stamp)}, "sk": {"S": f"{index:04d}"}}
+
+
+def chunk_note_key(group: str) -> WireItem:
+    """Where a scheduled audit writes about the chunks of an entry: after the last of them."""
+    return {"pk": {"S": chunk_group(group)}, "sk": {"S": CHUNK_NOTE}}
 
 
 def shard_of(stamp: Stamp, shards: int) -> int:
