@@ -81,6 +81,38 @@ def test_a_scheduled_run_takes_what_is_four_leases_old_at_its_first_look(world: 
     assert world.records("M") == [], "it takes no shards from those that stay"
 
 
+def test_a_look_out_of_time_reads_no_more_shards_and_begins_no_attempt(world: World) -> None:
+    left, bench = Left(world), Bench(world, readers=1)
+    left.leave(*left.puts(30, world.table("people")))
+    bench.time.skip(4 * LEASE)
+    bench.faults.on("Query", lambda _call: bench.time.skip(2), times=64)
+    report = bench.monitor.run_once(one_shot=True, seconds_max=9)
+    assert bench.faults.count("Query") == 5
+    assert len(report.unread_shards) == 64 - 5
+    assert (report.started, report.attempts, bench.claims()) == (0, {}, 0)
+    assert bench.monitor.run_once(one_shot=True, seconds_max=900).attempts == {Resumed.FINISHED: 30}
+
+
+def test_a_crew_out_of_time_begins_no_more_attempts_and_ends_those_it_has_begun(world: World) -> None:
+    left, bench = Left(world), Bench(world, workers=1)
+    left.leave(*left.puts(10, world.table("people")))
+    bench.time.skip(4 * LEASE)
+    bench.faults.on("UpdateItem", lambda _call: bench.time.skip(5), times=10)
+    report = bench.monitor.run_once(one_shot=True, seconds_max=12)
+    assert (report.started, report.attempts) == (3, {Resumed.FINISHED: 3}), "at 0, 5 and 10 seconds"
+    assert bench.monitor.status().under_way == 0
+    assert len(world.records("J#")) == 7
+
+
+def test_the_time_of_the_look_counts_for_the_crew(world: World) -> None:
+    left, bench = Left(world), Bench(world, workers=1, readers=1)
+    left.leave(*left.puts(10, world.table("people")))
+    bench.time.skip(4 * LEASE)
+    bench.faults.on("Query", lambda _call: bench.time.skip(7), times=1)
+    bench.faults.on("UpdateItem", lambda _call: bench.time.skip(5), times=10)
+    assert bench.monitor.run_once(one_shot=True, seconds_max=12).started == 1
+
+
 def test_two_monitors_share_the_work_and_claim_each_entry_once(world: World) -> None:
     table = world.table("people")
     left = Left(world)
