@@ -228,7 +228,7 @@ class Sweeper:
         answers = self.breakers.admitted((sighting.tables, _is_fresh(sighting)) for sighting in due)
         admitted = list(itertools.compress(due, answers))
         with self._changed:
-            if self._closed or _is_over(budget):
+            if self._closed:
                 return 0, 0
             self._until = budget
             self._waiting = deque(admitted)
