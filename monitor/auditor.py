@@ -71,11 +71,17 @@ class Auditor:
         self._groups: dict[str, Headless] = {}
         self._unreadable: set[str] = set()
         self._rounds = 0
-        if not self._settings.gc:
+        if self._settings.gc:
+            engine.events.info(
+                Event.COLLECTION_ON,
+                told="tombstones and chunks that nobody needs any more are removed. The setting gc must be off where "
+                "the engine checks no signatures.",
+            )
+        else:
             engine.events.warning(
                 Event.COLLECTION_OFF,
-                told="tombstones and chunks are kept for ever: gc is off. It must be where the engine checks no "
-                "signatures; elsewhere switch it on.",
+                told="tombstones and chunks are kept for ever: gc is off, as it must be where the engine checks no "
+                "signatures. Where it does, AWS's own endpoints and those in front of them, set gc to true.",
             )
 
     def run_once(self, stop: Stop = lambda: False) -> AuditReport:

@@ -69,10 +69,11 @@ class MonitorSettings(BaseModel):
     )
     audit: bool = Field(default=True, description="Audit and collect tombstones, receipts and chunks.")
     audit_seconds: float = Field(default=60.0, gt=0, description="From one audit to the next.")
-    gc: bool = Field(
-        default=True,
-        description="Collect what nobody needs any more. False where the engine checks no signatures: requests that do "
-        "not age could undo a delete. Emulators, and Alternator without authorization.",
+    gc: bool | None = Field(
+        default=None,
+        description="Collect what nobody needs any more. Not given: at AWS's own endpoints. It must be false where the "
+        "engine checks no signatures, for requests that do not age could undo a delete: emulators, and Alternator "
+        "without authorization.",
     )
     http_host: str = Field(default="127.0.0.1", description="Where /livez, /readyz and /metrics answer.")
     http_port: int = Field(default=9464, ge=0, le=65535, description="0: none.")
