@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from monitor.auditor import Auditor
 from monitor.audits import AuditReport, AuditSettings, Stop
+from monitor.logs import describe, place
 from monitor.settings import MonitorSettings
 from monitor.status import MonitorStatus, Observer, SweepReport
 from monitor.sweeper import Sweeper, Totals
@@ -263,7 +264,7 @@ class WriteMonitor:
         except Exception as error:  # noqa: BLE001 - told, counted, and tried again with the next round
             self._failures += 1
             self._writer.events.error(
-                Event.MONITOR_FAILED, monitor=self.name, reason=f"{type(error).__name__}: {error}"
+                Event.MONITOR_FAILED, monitor=self.name, reason=describe(error), where=place(error)
             )
 
     def _elapsed(self) -> float:

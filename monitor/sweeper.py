@@ -18,6 +18,7 @@ from functools import partial
 from types import MappingProxyType
 
 from monitor.breaker import Breakers, Guard, GuardedPropagation
+from monitor.logs import describe, place
 from monitor.settings import MonitorSettings
 from monitor.sightings import Sighting, Sightings, is_left_alone, may_be_tried
 from monitor.status import Observer, SweepReport
@@ -168,7 +169,7 @@ class Sweeper:
             self._shard_failed(shard, str(failure))
             return None
         except Exception as error:  # noqa: BLE001 - a shard nobody foresaw must not hide the others
-            self._shard_failed(shard, repr(error))
+            self._shard_failed(shard, f"{describe(error)}, {place(error)}")
             self._count_failure()
             return None
         self._sightings.keep_only(shard, view.stamps)
@@ -336,7 +337,7 @@ class Sweeper:
                 self._totals.conflicts += sum(trouble.permanent and trouble.kind is None for trouble in troubles)
 
     def _attempt_failed(self, write_id: str, error: Exception) -> None:
-        self._engine.events.error(Event.MONITOR_FAILED, write_id=write_id, reason=repr(error))
+        self._engine.events.error(Event.MONITOR_FAILED, write_id=write_id, reason=describe(error), where=place(error))
         self._count_failure()
         self._tell(lambda observer: observer.attempt_failed(write_id, error))
 
@@ -357,7 +358,9 @@ class Sweeper:
             try:
                 what(observer)
             except Exception as error:  # noqa: BLE001 - who listens must not stop who works
-                self._engine.events.error(Event.MONITOR_FAILED, reason=f"observer: {error!r}")
+                self._engine.events.error(
+                    Event.MONITOR_FAILED, reason=f"observer: {describe(error)}", where=place(error)
+                )
 
     def _deadline(self) -> Deadline:
         return Deadline.after(self._engine.settings.attempt_deadline_seconds, self._engine.time)

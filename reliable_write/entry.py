@@ -301,7 +301,8 @@ def read_entry(item: WireItem) -> Entry:
             skipped=frozenset(item["skipped"]["SS"]) if "skipped" in item else frozenset(),
         )
     except (KeyError, ValueError, TypeError) as error:
-        raise UnreadableEntry(f"its head lacks or garbles an attribute ({error})") from error
+        missing = str(error) if isinstance(error, KeyError) else type(error).__name__  # others quote what is there
+        raise UnreadableEntry(f"its head lacks or garbles an attribute ({missing})") from error
 
 
 def _number(item: WireItem, name: str) -> int:
