@@ -23,11 +23,14 @@ from reliable_write.clock import Deadline
 from reliable_write.dynamodb import CallFailed, is_aws
 from reliable_write.errors import ConfigurationError
 from reliable_write.events import Event
+from reliable_write.heartbeats import SCHEDULE
 from reliable_write.recovery import Resumed
 from reliable_write.writer import ReliableWriter
 
 _LATE_SWEEPS = 3
 _READY_SECONDS_MIN = 30.0
+_SCHEDULED_RUNS = 2
+"""A schedule counts as dead when this many runs have not come."""
 
 
 class WriteMonitor:
@@ -55,6 +58,7 @@ class WriteMonitor:
         self._observers = tuple(observers)
         self._audit = audit
         self._sweeper: Sweeper | None = None
+        self._auditor: Auditor | None = None
         self._scheduled: Auditor | None = None
         self._making = threading.Lock()
         self._bell = _Bell()
@@ -62,6 +66,7 @@ class WriteMonitor:
         self._draining = False
         self._beating = threading.Lock()
         self._beaten_at: float | None = None
+        self._schedule_beaten_at: float | None = None
         self._monitors: frozenset[str] = frozenset({self.name})
         self._last = SweepReport()
         self._sweeps = 0
@@ -78,8 +83,7 @@ class WriteMonitor:
         this monitor. Raises `ConfigurationError` where nothing is installed.
         """
         one_shot = self.settings.one_shot if one_shot is None else one_shot
-        if not one_shot:  # who looks only once takes no shards from those that stay
-            self._beat_when_due()
+        self._beat_when_due(one_shot=one_shot)
         return self._sweep(one_shot=one_shot, wait=True, seconds_max=seconds_max)
 
     def audit_once(self, *, seconds_max: float | None = None) -> AuditReport:
@@ -192,7 +196,7 @@ class WriteMonitor:
         engine = self._writer.engine()
         with contextlib.suppress(CallFailed):
             beats = engine.heartbeats.all(engine.attempt_deadline())
-            self._monitors = frozenset({self.name, *(beat.monitor for beat in beats if beat.alive)})
+            self._monitors = frozenset({self.name, *(beat.monitor for beat in beats if beat.alive and beat.stays)})
 
     def _pause_seconds(self) -> float:
         """From the beginning of one sweep to that of the next: never more than asked for, and never in step."""
@@ -206,9 +210,16 @@ class WriteMonitor:
             self._guarded(self._beat)
             bell.wait(self.settings.heartbeat_seconds)
 
-    def _beat_when_due(self) -> None:
-        if self._beaten_at is None or self._elapsed() - self._beaten_at >= self.settings.heartbeat_seconds:
-            self._guarded(self._beat)
+    def _beat_when_due(self, *, one_shot: bool) -> None:
+        beaten_at = self._schedule_beaten_at if one_shot else self._beaten_at
+        if beaten_at is None or self._elapsed() - beaten_at >= self.settings.heartbeat_seconds:
+            self._guarded(self._beat_for_schedule if one_shot else self._beat)
+
+    def _beat_for_schedule(self) -> None:
+        """Under a name of the schedule's own: who looks only once takes no shards from those that stay."""
+        engine, counts_seconds = self._writer.engine(), _SCHEDULED_RUNS * self.settings.schedule_seconds
+        engine.heartbeats.beat(SCHEDULE, __version__, engine.attempt_deadline(), counts_seconds=counts_seconds)
+        self._schedule_beaten_at = self._elapsed()
 
     def _beat(self) -> None:
         engine = self._writer.engine()
@@ -224,16 +235,18 @@ class WriteMonitor:
                 engine.heartbeats.retire(self.name, engine.attempt_deadline())
 
     def _audit_for_long(self, bell: _Bell) -> None:
-        auditor: Auditor | None = None
         while not bell.has_rung():
             bell.wait(self.settings.audit_seconds)
             if bell.has_rung():
                 return
-            if auditor is None:
-                with contextlib.suppress(ConfigurationError):
-                    auditor = self._make_auditor(scheduled=False)
-            if auditor is not None:
-                self._guarded(partial(self._audit_with, auditor, bell.has_rung))
+            self._guarded(partial(self._audit_beside, bell))
+
+    def _audit_beside(self, bell: _Bell) -> None:
+        if self._auditor is None:
+            with contextlib.suppress(ConfigurationError):  # not installed yet, or away
+                self._auditor = self._make_auditor(scheduled=False)
+        if self._auditor is not None:
+            self._audit_with(self._auditor, bell.has_rung)
 
     def _make_auditor(self, *, scheduled: bool) -> Auditor:
         settings = self._audit if self._audit is not None else AuditSettings(gc=self._collects())

@@ -67,6 +67,13 @@ class MonitorSettings(BaseModel):
     one_shot: bool = Field(
         default=False, description="One look, for scheduled runs: entries four leases old, by the wall clock."
     )
+    schedule_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        le=limits.HEARTBEAT_KEPT_SECONDS / 2,
+        description="From one scheduled run to the next, as far as is known here: services take it for granted that a "
+        "monitor is there for twice as long after each.",
+    )
     audit: bool = Field(default=True, description="Audit and collect tombstones, receipts and chunks.")
     audit_seconds: float = Field(default=60.0, gt=0, description="From one audit to the next.")
     gc: bool | None = Field(
