@@ -40,6 +40,7 @@ def fails_later(*_: Any, **__: Any) -> NoReturn:
 
 class Bad(SilentObserver):
     def sweep_finished(self, report: SweepReport) -> None:
+        del report
         fails_later()
 
 
@@ -71,9 +72,7 @@ def test_a_shard_that_cannot_be_read_for_a_reason_nobody_foresaw(
 ) -> None:
     monitored._writer.engine().journal.heads = raised  # type: ignore[method-assign]
     assert len(monitored.run_once().unread_shards) == 64
-    assert ear.of("shard_not_read")[0]["reason"].endswith(
-        f"in {raised.__name__}" if raised is fails else "in fails_later"
-    )
+    assert ear.of("shard_not_read")[0]["reason"].endswith(f"in {raised.__name__}")
     assert "ParamValidationError" in told(ear)
 
 
