@@ -33,6 +33,7 @@ class Event(enum.StrEnum):
     AUDIT_SKIPPED_TABLE = "audit_skipped_table"
     AUDIT_FOREIGN_STAMP = "audit_foreign_stamp"
     TOMBSTONE_UNREADABLE = "tombstone_unreadable"
+    COLLECTION_ON = "collection_on"
     COLLECTION_OFF = "collection_off"
     COLLECTION_HELD_BACK = "collection_held_back"
     COLLECTION_OVERFULL = "collection_overfull"

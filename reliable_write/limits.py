@@ -77,6 +77,10 @@ COLLECTION_WAIT_SECONDS: Final = COMMIT_REPEAT_SECONDS + ATTEMPT_DEADLINE_SECOND
 """W: the longest that anything sent by a committer can still land."""
 CLOCK_ORDER_COLLECTION_SECONDS: Final = 86_400.0
 """How much longer tombstones live where nobody witnesses them: the most by which two followed clocks may differ."""
+SCHEDULED_AUDIT_MARGIN_SECONDS: Final = 86_400.0
+"""Added to each wait of scheduled audits, where one machine's wall clock begins it and another's ends it. AWS refuses
+requests of a machine whose clock is off by more than minutes, and collection is off where signatures are not checked:
+a day is far beyond what two machines that are answered can differ by, and the same as for stamps."""
 EARLY_AUDIT_SECONDS: Final = ATTEMPT_DEADLINE_SECONDS + LEASE_SECONDS + READ_TIMEOUT_SECONDS
 """After a tombstone is first seen: attempts begun before it are out of time, and what they sent has arrived. A ghost
 that comes later still is found before the tombstone is collected."""
@@ -85,6 +89,8 @@ AUDIT_PAUSE_SECONDS_MAX: Final = 86_400.0
 WATCHED_TOMBSTONES_MAX: Final = 500_000
 """Tombstones one auditor follows at a time, in at most some 200 MB; others wait until some of these are collected."""
 WATCHED_CHUNK_GROUPS_MAX: Final = 50_000
+WATCHED_ENTRIES_MAX: Final = 200_000
+"""Entries a scheduled audit remembers to tell chunks with a head from those without; with more it judges no chunks."""
 COLLECTIONS_PER_AUDIT_MAX: Final = 20_000
 STAMP_AHEAD_SECONDS_MAX: Final = 86_400.0
 """A stamp further in the future than this is not taken for ours: following it would move everybody's clock."""
@@ -102,6 +108,7 @@ UNCLASSIFIED_ATTEMPTS_MAX: Final = 20
 TABLE_MISSING_SECONDS: Final = 600.0
 ZSTD_LEVEL: Final = 3
 
+assert SCHEDULED_AUDIT_MARGIN_SECONDS >= 2 * SIGNED_REQUEST_SECONDS, "two clocks, each as wrong as is answered"
 assert SCOPE_ITEMS_MAX == 625  # noqa: PLR2004 - the promise of the first page
 assert BATCH_ITEMS_MAX <= BATCH_WRITE_REQUESTS_MAX
 assert CHUNK_BYTES_MAX < ITEM_BYTES_MAX - 16 * KB, "the entry's own attributes need room beside a payload"

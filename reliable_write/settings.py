@@ -56,6 +56,13 @@ class Settings(BaseModel):
             )
         return self
 
+    @property
+    def attempt_seconds_max(self) -> float:
+        """The longest an attempt at an entry and the note of what became of it may take, each with an answer that is
+        waited for to the last.
+        """
+        return 2 * (self.attempt_deadline_seconds + self.connect_timeout_seconds + self.read_timeout_seconds)
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **given: object) -> Settings:
         """Settings from `RELIABLE_WRITE_*`, under what is given here. Raises `ConfigurationError`."""

@@ -17,7 +17,7 @@ from reliable_write.cli.desk import Desk
 from reliable_write.cli.exits import ExitCode
 from reliable_write.cli.installation import Wishes, inspect, matters
 from reliable_write.cli.listing import Overview, overview
-from reliable_write.dynamodb import CallFailed
+from reliable_write.dynamodb import CallFailed, is_aws
 from reliable_write.dynamodb.failures import CONDITION_CODE, translate
 from reliable_write.entry import State
 from reliable_write.explain import duration
@@ -112,6 +112,7 @@ def diagnose(desk: Desk, role: Role, tables: list[str]) -> Diagnosis:
         _identity(desk),
         _clock(desk),
         *_shape(desk),
+        judge_collection(desk.connection.client.meta.endpoint_url),
         *_permissions(desk, desk.connection.table, SYSTEM_TABLE_ACTIONS[role]),
         *(check for table in tables for check in _permissions(desk, table, DESTINATION_ACTIONS[role])),
         *_journal(desk),
@@ -168,6 +169,17 @@ def judge_clock(ahead_seconds: float) -> Check:
     told = f"{duration(abs(ahead_seconds))} {side} the service's: check this machine's time synchronisation"
     failed = abs(ahead_seconds) >= CLOCK_FAILURE_SECONDS
     return Check("clock", Health.FAILED if failed else Health.ATTENTION, told)
+
+
+def judge_collection(endpoint_url: str) -> Check:
+    """Whether monitors remove what nobody needs any more; their setting `gc` may say otherwise, unseen from here."""
+    if is_aws(endpoint_url):
+        return Check("collection", Health.OK, "monitors collect tombstones and chunks here, unless gc is false")
+    told = (
+        "monitors keep tombstones and chunks here for ever, unless gc is true. It may be true only where the engine "
+        "refuses requests signed long ago; emulators do not, nor Alternator without authorization"
+    )
+    return Check("collection", Health.SKIPPED, told)
 
 
 def _shape(desk: Desk) -> Iterator[Check]:

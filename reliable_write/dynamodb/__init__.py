@@ -6,7 +6,7 @@ deadline, unprocessed keys, the item that refused a condition. `schemas` remembe
 translated in `failures` alone.
 """
 
-from reliable_write.dynamodb.boto import BotoCalls, open_client
+from reliable_write.dynamodb.boto import BotoCalls, is_aws, open_client
 from reliable_write.dynamodb.calls import CallName, Calls
 from reliable_write.dynamodb.failures import CallFailed, ConditionRefused
 from reliable_write.dynamodb.schemas import Schemas
@@ -22,5 +22,6 @@ __all__ = [
     "Page",
     "Schemas",
     "Store",
+    "is_aws",
     "open_client",
 ]

@@ -15,7 +15,7 @@ from reliable_write.entry import Entry, shard_of
 from reliable_write.errors import ConfigurationError
 from reliable_write.journal import Journal
 from reliable_write.recovery import Resumed
-from reliable_write.testing.faults import FaultPlan, SimulatedCrash, answer, crash, deny
+from reliable_write.testing.faults import Call, FaultPlan, SimulatedCrash, answer, crash, deny
 from tests.chaos.stragglers import LEASE, Bench, Ear, Left, delete, ids, moved_to, put
 from tests.world import World
 
@@ -79,7 +79,61 @@ def test_a_scheduled_run_takes_what_is_four_leases_old_at_its_first_look(world: 
     bench.time.skip(5)
     report = bench.monitor.run_once(one_shot=True)
     assert report.attempts == {Resumed.FINISHED: 3}
-    assert world.records("M") == [], "it takes no shards from those that stay"
+    other = Bench(world, time=bench.time)
+    other.monitor.run_once()
+    assert other.monitor.status().own_shards == 64, "it takes no shards from those that stay"
+
+
+def test_a_look_out_of_time_reads_no_more_shards_and_begins_no_attempt(world: World) -> None:
+    left, bench = Left(world), Bench(world, readers=1)
+    left.leave(*left.puts(30, world.table("people")))
+    bench.time.skip(4 * LEASE)
+    bench.faults.on("Query", lambda _call: bench.time.skip(2), times=64)
+    report = bench.monitor.run_once(one_shot=True, seconds_max=9)
+    assert bench.faults.count("Query") == 5
+    assert len(report.unread_shards) == 64 - 5
+    assert (report.started, report.attempts, bench.claims()) == (0, {}, 0)
+    assert bench.monitor.run_once(one_shot=True, seconds_max=900).attempts == {Resumed.FINISHED: 30}
+
+
+def test_a_crew_out_of_time_begins_no_more_attempts_and_ends_those_it_has_begun(world: World) -> None:
+    left, bench = Left(world), Bench(world, workers=1)
+    left.leave(*left.puts(10, world.table("people")))
+    bench.time.skip(4 * LEASE)
+    bench.faults.on("UpdateItem", lambda _call: bench.time.skip(5), times=10)
+    report = bench.monitor.run_once(one_shot=True, seconds_max=12)
+    assert (report.started, report.attempts) == (3, {Resumed.FINISHED: 3}), "at 0, 5 and 10 seconds"
+    assert bench.monitor.status().under_way == 0
+    assert len(world.records("J#")) == 7
+
+
+def test_an_attempt_under_way_when_the_time_is_up_is_waited_for(world: World) -> None:
+    left, bench = Left(world), Bench(world, workers=1)
+    left.leave(*left.puts(2, world.table("people")))
+    bench.time.skip(4 * LEASE)
+    given_up: list[int] = []
+
+    def outlast(_call: Call) -> None:
+        sweeper = bench.monitor._sweeper
+        assert sweeper is not None
+        while sweeper.under_way > 1:  # until the sweep gives the other one up
+            threading.Event().wait(0.01)
+        given_up.append(1)
+
+    bench.faults.on("UpdateItem", outlast, times=1)
+    report = bench.monitor.run_once(one_shot=True, seconds_max=1)
+    assert given_up
+    assert (report.started, report.attempts) == (1, {Resumed.FINISHED: 1})
+    assert bench.monitor.status().under_way == 0
+
+
+def test_the_time_of_the_look_counts_for_the_crew(world: World) -> None:
+    left, bench = Left(world), Bench(world, workers=1, readers=1)
+    left.leave(*left.puts(10, world.table("people")))
+    bench.time.skip(4 * LEASE)
+    bench.faults.on("Query", lambda _call: bench.time.skip(7), times=1)
+    bench.faults.on("UpdateItem", lambda _call: bench.time.skip(5), times=10)
+    assert bench.monitor.run_once(one_shot=True, seconds_max=12).started == 1
 
 
 def test_two_monitors_share_the_work_and_claim_each_entry_once(world: World) -> None:
