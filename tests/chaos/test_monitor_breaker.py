@@ -20,8 +20,8 @@ FAILURES = 3
 LATEST_SECONDS = 60
 """After healing, the backlog is zero within a minute."""
 QUICK: dict[str, Any] = {
-    "attempt_deadline_seconds": 0.2,
-    "read_timeout_seconds": 0.2,
+    "attempt_deadline_seconds": 0.5,
+    "read_timeout_seconds": 0.5,
     "breaker_failures": FAILURES,
     "workers": 2,
 }
