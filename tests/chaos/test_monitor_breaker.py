@@ -20,8 +20,8 @@ FAILURES = 3
 LATEST_SECONDS = 60
 """After healing, the backlog is zero within a minute."""
 QUICK: dict[str, Any] = {
-    "attempt_deadline_seconds": 0.2,
-    "read_timeout_seconds": 0.2,
+    "attempt_deadline_seconds": 0.5,
+    "read_timeout_seconds": 0.5,
     "breaker_failures": FAILURES,
     "workers": 2,
 }
@@ -32,14 +32,14 @@ class Sickness:
     """A table that takes nothing until it is healed."""
 
     def __init__(self, bench: Bench, table: str, fault: Fault) -> None:
-        self.ill, self.refused, self._fault = True, 0, fault
+        self.ill, self.refused, self.fault = True, 0, fault
         bench.faults.on("PutItem", self._act, having=f'"{table}"'.encode())
 
     def _act(self, call: Call) -> Any:
         if not self.ill:
             return None
         self.refused += 1
-        return self._fault(call)
+        return self.fault(call)
 
 
 def attempts(world: World) -> list[int]:
@@ -125,6 +125,20 @@ def test_a_probe_sends_one_operation_before_the_others(world: World) -> None:
     bench.monitor.run_once()
     assert world.records("J#") == []
     assert len(world.items(dead)) == 5 * FAILURES
+
+
+def test_a_probe_that_tells_nothing_of_its_table_sends_nothing_more_to_it(world: World) -> None:
+    dead = world.table("dead")
+    left, bench = Left(world), Bench(world, **QUICK)
+    sickness = Sickness(bench, dead, answer("ExpiredTokenException"))
+    left.leave(*(left.entry(*(put(dead, f"{entry}-{item}") for item in range(5))) for entry in range(FAILURES)))
+    bench.monitor.run_once()
+    bench.sweep_after()
+    assert sickness.refused == 5 * FAILURES
+    sickness.fault = answer("NobodyKnowsThisException")
+    bench.sweep_after(16)
+    assert sickness.refused == 5 * FAILURES + 1
+    assert bench.monitor.status().breakers_open == (dead,)
 
 
 def test_a_probe_whose_entry_is_gone_leaves_the_next_one_its_turn(world: World) -> None:

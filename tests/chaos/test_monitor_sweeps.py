@@ -324,6 +324,39 @@ def test_more_entries_than_can_be_remembered_are_finished_all_the_same(world: Wo
     assert sweeps <= 6
 
 
+def test_young_entries_that_cannot_be_remembered_are_left_to_their_writers(world: World) -> None:
+    """Nobody has seen them unchanged for a lease; their age must tell."""
+    left, bench = Left(world), Bench(world, tracked_max=1)
+    left.leave(*left.puts(12, world.table("people")))
+    bench.monitor.run_once()
+    assert bench.sweep_after(4 * LEASE - 5) == {FINISHED: 1}
+    assert bench.claims() == 1
+
+
+def test_what_others_finish_is_not_remembered(world: World) -> None:
+    left, bench = Left(world), Bench(world, tracked_max=5)
+    for _ in range(3):
+        left.leave(*left.puts(4, world.table("people")))
+        bench.monitor.run_once()
+        world.writer().recovery.resume_all()
+    bench.monitor.run_once()
+    left.leave(*left.puts(5, world.table("people")))
+    bench.monitor.run_once()
+    assert bench.sweep_after() == {FINISHED: 5}, "there was room for each"
+
+
+def test_a_sweep_that_a_drain_overtakes_begins_nothing(world: World) -> None:
+    left, bench = Left(world), Bench(world)
+    left.leave(*left.puts(5, world.table("people")))
+    bench.monitor.run_once()
+    bench.faults.on("Query", lambda _call: bench.monitor.drain(), times=1, having=b'"J#0')
+    bench.time.skip(LEASE)
+    report = bench.monitor.run_once()
+    assert bench.faults.injected == 1
+    assert (report.started, dict(report.attempts), bench.claims()) == (0, {}, 0)
+    assert len(world.records("J#")) == 5
+
+
 def test_what_cannot_be_done_does_not_keep_the_rest_of_what_cannot_be_remembered_waiting(world: World) -> None:
     """Memory is full, and the oldest of the others are for a dead table or damaged: nothing is noted in those, so they
     look the same with every sweep. Who stands behind them has a turn all the same.

@@ -45,7 +45,14 @@ def beats(*ages: float) -> dict[str, Any]:
     return {"Items": [{"sk": {"S": str(age)}, "seen_at": {"N": str(int((NOON - age) * 1000))}} for age in ages]}
 
 
-@pytest.mark.parametrize(("there", "last"), [(beats(), None), (beats(HEARTBEAT_ALIVE_SECONDS + 5, 900), 25)])
+@pytest.mark.parametrize(
+    ("there", "last"),
+    [
+        (beats(), None),
+        (beats(HEARTBEAT_ALIVE_SECONDS + 5, 900), 25),
+        (beats(-HEARTBEAT_ALIVE_SECONDS - 5), -25),  # dead, and by a clock ahead of ours: alive for hours otherwise
+    ],
+)
 def test_it_warns_once_where_no_monitor_is_alive(there: dict[str, Any], last: int | None) -> None:
     desk = Desk(there)
     desk.leave_one()

@@ -260,6 +260,17 @@ def test_one_waiting_entry_probes_a_table_that_no_straggler_touches() -> None:
     assert watch.numbers("dead") == [1, 2, 3], "stragglers probe it, no other is needed"
 
 
+def test_an_entry_that_raised_what_nobody_expected_probes_no_table() -> None:
+    """It may raise again, before anything is sent: the table would wait for it, turn after turn."""
+    watch = Watch()
+    watch.look(head())
+    watch.time.pass_seconds(LEASE)
+    watch.attempt(Resumed.STILL_PENDING, "dead")
+    watch.time.pass_seconds(LEASE)
+    watch.attempt(None)
+    assert watch.numbers("dead") == []
+
+
 @pytest.mark.parametrize(
     ("age_seconds", "due"), [(4 * LEASE - 1, []), (4 * LEASE, [1]), (-1, [1])], ids=["young", "old", "from the future"]
 )
