@@ -132,6 +132,24 @@ def _epoch_seen(deed: Deed) -> int:
     return int(deed.facts.get("epoch", {}).get("N", 0))
 
 
+def explain_garbled(write_id: str, reason: str) -> Explanation:
+    """What is to be said about an entry of which not even the head makes sense."""
+    return Explanation(
+        write_id,
+        "In the journal, but its entry cannot be read.",
+        (f"Its entry is damaged: {reason}.",),
+        ("What it wanted to write cannot be told.",),
+        ("Nothing. It is left exactly as it is, by monitors and by these commands: none of them changes it.",),
+        (
+            Advice(
+                "Restore the system table to a moment before the damage, beside the live one, and compare; to see "
+                "whether others are damaged too",
+                "reliable-write writes list --state unreadable",
+            ),
+        ),
+    )
+
+
 # --- the four parts -----------------------------------------------------------------------------------------------
 
 
@@ -312,7 +330,7 @@ def _attempts(count: int) -> str:
 
 def _table_in(reason: str, otherwise: str) -> str:
     """The table that a failed call was about, as its error tells it."""
-    found = re.search(r" on table (\S+)$", reason)
+    found = re.search(r" on table ([\w.-]+)", reason)
     return found[1] if found else otherwise
 
 

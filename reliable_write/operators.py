@@ -19,7 +19,7 @@ from reliable_write.audit_log import AuditLog
 from reliable_write.clock import Deadline, Stamp, TimeSource
 from reliable_write.dynamodb import CallFailed, Store
 from reliable_write.entry import Entry, State, UnreadableEntry, check_format, check_state
-from reliable_write.errors import EntryNotFoundError, TooLateError, UnsupportedOperationError, WriteRejectedError
+from reliable_write.errors import TooLateError, UnsupportedOperationError, WriteRejectedError
 from reliable_write.journal import Journal
 from reliable_write.operations import Action, Delete, Operation, Put, StampNames, located_actions
 from reliable_write.policy import Reading, read_stamps, stamp_of
@@ -28,6 +28,9 @@ from reliable_write.values import WireItem
 from reliable_write.workers import Workers
 
 T = TypeVar("T")
+
+
+_BY_PERSON = "set aside by "
 
 
 class Found(enum.StrEnum):
@@ -181,7 +184,7 @@ class Operators:
     def quarantine(self, write_id: str, *, operator: str, reason: str, seen_epoch: int | None = None) -> Entry:
         """Set it aside: no monitor tries it until somebody retries it."""
         entry = _known(self._find(write_id, seen_epoch))
-        told = f"set aside by {operator}: {reason}"
+        told = _after_cause(entry, f"{_BY_PERSON}{operator}: {reason}")
         return self._deed("quarantine", entry, operator, reason, {}, partial(self._journal.quarantine, entry, told))
 
     def discard(self, write_id: str, *, operator: str, reason: str, seen_epoch: int | None = None) -> None:
@@ -200,7 +203,8 @@ class Operators:
         time of any earlier attempt is awaited; if one of them finished the write, the entry is gone and this is late.
         """
         if entry.state == State.PENDING:
-            entry = self._journal.quarantine(entry, f"being discarded by {operator}", deadline)
+            told = _after_cause(entry, f"{_BY_PERSON}{operator}: being discarded")
+            entry = self._journal.quarantine(entry, told, deadline)
             self._time.sleep(limits.LEASE_SECONDS)
             deadline = self._deadline()
         self._journal.discard(entry, deadline)
@@ -234,8 +238,9 @@ class Operators:
         try:
             entry = self._journal.find(write_id, self._deadline())
         except UnreadableEntry as error:
-            raise EntryNotFoundError(
-                f"The entry of write {write_id} is there and cannot be read: {error.reason}.", write_id=write_id
+            raise UnsupportedOperationError(
+                f"The entry of write {write_id} is there and cannot be read: {error.reason}. Nothing was changed.",
+                write_id=write_id,
             ) from error
         if seen_epoch is not None and entry.epoch != seen_epoch:
             raise TooLateError(
@@ -260,6 +265,12 @@ def _known(entry: Entry) -> Entry:
             write_id=entry.write_id,
         ) from error
     return entry
+
+
+def _after_cause(entry: Entry, told: str) -> str:
+    """The reason a person gives stands behind the error that was there: without that, nobody could mend the cause."""
+    cause = (entry.last_error or "").partition(_BY_PERSON)[0].rstrip("; ")
+    return f"{cause}; {told}" if cause else told
 
 
 def _is_bare(item: WireItem, names: StampNames) -> bool:

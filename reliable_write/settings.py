@@ -29,9 +29,13 @@ class Settings(BaseModel):
         pattern=r"^[A-Za-z0-9_.-]+$",
         description="The table of the journal; one for all writers and monitors of the same items.",
     )
-    region: str | None = Field(default=None, description="AWS Region; botocore's own chain where not given.")
-    profile: str | None = Field(default=None, description="Profile of the AWS configuration files.")
-    endpoint_url: str | None = Field(default=None, description="Another endpoint, such as ScyllaDB Alternator's.")
+    region: str | None = Field(
+        default=None, min_length=1, description="AWS Region; botocore's own chain where not given."
+    )
+    profile: str | None = Field(default=None, min_length=1, description="Profile of the AWS configuration files.")
+    endpoint_url: str | None = Field(
+        default=None, min_length=1, description="Another endpoint, such as ScyllaDB Alternator's."
+    )
     attempt_deadline_seconds: float = Field(
         default=limits.ATTEMPT_DEADLINE_SECONDS,
         gt=0,

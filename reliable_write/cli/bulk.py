@@ -268,14 +268,15 @@ def _attempt(desk: Desk, write_id: str) -> Result:
 
 
 @contextlib.contextmanager
-def stopped_by_ctrl_c() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets; a second one ends the process as ever."""
+def stopped_by_ctrl_c(tell: Callable[[], None]) -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets, after which `tell` is called; a second one ends the process as ever."""
     stop = threading.Event()
     before = signal.getsignal(signal.SIGINT)
 
     def on_interrupt(_number: int, _frame: object) -> None:
         stop.set()
         signal.signal(signal.SIGINT, before)
+        tell()
 
     signal.signal(signal.SIGINT, on_interrupt)
     try:

@@ -59,8 +59,8 @@ def open_client(settings: Settings, session: boto3.session.Session | None = None
         )
     except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
         raise ConfigurationError(
-            f"No DynamoDB client can be made: {error} Set, as they apply, RELIABLE_WRITE_REGION (AWS_DEFAULT_REGION), "
-            "RELIABLE_WRITE_PROFILE (AWS_PROFILE) and RELIABLE_WRITE_ENDPOINT_URL."
+            f"No DynamoDB client can be made: {str(error).rstrip('.')}. Set, as they apply, RELIABLE_WRITE_REGION "
+            "(AWS_DEFAULT_REGION), RELIABLE_WRITE_PROFILE (AWS_PROFILE) and RELIABLE_WRITE_ENDPOINT_URL."
         ) from error
 
 

@@ -40,7 +40,8 @@ def check(world: World, table: str, *, discarded: bool, resumed: Resumed) -> Non
     """One of them won, the item and the records say the same, and nothing is left to do."""
     assert discarded != (resumed is Resumed.FINISHED), f"discarded: {discarded}, monitor: {resumed}"
     assert bool(world.items(table)) != discarded
-    assert [record["action"]["S"] for record in world.records("A")] == ["discard"] * discarded
+    deeds = [record["action"]["S"] for record in world.records("A")]
+    assert [deed for deed in deeds if deed != "retry"] == ["discard"] * discarded
     assert world.records("J#") == []
 
 
@@ -119,6 +120,93 @@ def test_a_monitor_met_in_its_attempt_finishes_and_the_discard_is_late_or_is_kep
         assert plan.injected == 1
     check(world, table, discarded=won, resumed=resumed)
     assert won == (call == "UpdateItem"), "before its claim it is kept off; after it, it finishes"
+
+
+class Stop:
+    """Holds up the first call of a kind until it is let go."""
+
+    def __init__(self, client: Any, call: str) -> None:
+        self.reached, self._go_on = threading.Event(), threading.Event()
+        self.plan = FaultPlan(client).on(call, self._hold, times=1)
+
+    def _hold(self, call: Call) -> None:
+        self.reached.set()
+        wait_for(self._go_on)(call)
+
+    def await_it(self) -> None:
+        assert self.reached.wait(20)
+
+    def let_go(self) -> None:
+        self._go_on.set()
+
+
+@pytest.mark.parametrize("call", MONITOR_CALLS)
+def test_a_write_retried_under_a_discard_is_the_monitors(world: World, call: str) -> None:
+    """One person is about to remove a quarantined write, another retries it, a monitor is at it: the removal is of what
+    was seen, so it is too late. Without the epoch in its condition the write would be discarded and finished.
+    """
+    table = world.table("t")
+    operator, other, monitor = world.writer(), world.writer(), world.writer()
+    entry = Stuck(other).quarantined(one(put(table, "x")))
+    operator.engine()
+    monitor.engine()
+    removal, attempted = Stop(operator.client, "DeleteItem"), Stop(monitor.client, call)
+    with removal.plan, attempted.plan, ThreadPoolExecutor(2) as pool:
+        deed = pool.submit(discard, operator, entry.write_id)
+        removal.await_it()
+        other.engine().operators.retry(entry.write_id, **BY)
+        attempt = pool.submit(resume, monitor, entry.write_id)
+        attempted.await_it()
+        removal.let_go()
+        won = deed.result(20)
+        attempted.let_go()
+        resumed = attempt.result(20)
+    assert (won, resumed) == (False, Resumed.FINISHED)
+    check(world, table, discarded=won, resumed=resumed)
+
+
+@pytest.mark.parametrize("call", MONITOR_CALLS)
+def test_a_write_retried_while_its_discard_waits_is_the_monitors(world: World, call: str) -> None:
+    """The same in the wait of a discard for attempts under way, which is long enough for somebody to come by."""
+    table = world.table("t")
+    time = AwaitedTime()
+    operator, other, monitor = world.writer(time=time), world.writer(), world.writer()
+    entry = Stuck(other).commit(one(put(table, "x")))
+    operator.engine()
+    monitor.engine()
+    attempted = Stop(monitor.client, call)
+    with attempted.plan, ThreadPoolExecutor(2) as pool:
+        deed = pool.submit(discard, operator, entry.write_id)
+        assert time.asleep.wait(20)
+        other.engine().operators.retry(entry.write_id, **BY)
+        attempt = pool.submit(resume, monitor, entry.write_id)
+        attempted.await_it()
+        time.wake.set()
+        won = deed.result(20)
+        attempted.let_go()
+        resumed = attempt.result(20)
+    assert (won, resumed) == (False, Resumed.FINISHED)
+    check(world, table, discarded=won, resumed=resumed)
+
+
+def test_a_retry_overtaken_by_a_discard_is_too_late_and_leaves_no_ghost(world: World) -> None:
+    """The other way round: the retry's update meets no entry any more, and makes none (CE13)."""
+    table = world.table("t")
+    operator, other, monitor = world.writer(), world.writer(), world.writer()
+    entry = Stuck(monitor).quarantined(one(put(table, "x")))
+    other.engine()
+    retried = Stop(other.client, "UpdateItem")
+    with retried.plan, ThreadPoolExecutor(1) as pool:
+        deed = pool.submit(other.engine().operators.retry, entry.write_id, **BY)
+        retried.await_it()
+        assert discard(operator, entry.write_id)
+        retried.let_go()
+        with pytest.raises(TooLateError):
+            deed.result(20)
+    with pytest.raises(EntryNotFoundError):
+        resume(monitor, entry.write_id)
+    assert (world.items(table), world.records("J#")) == ([], [])
+    assert [record["action"]["S"] for record in world.records("A")] == ["discard"]
 
 
 def test_the_command_line_waits_for_attempts_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
