@@ -66,7 +66,8 @@ def test_others_go_on_and_what_is_held_back_counts_no_attempts(world: World, fau
     for _ in range(5):
         again = bench.sweep_after(16)
         probes += again.get(Resumed.STILL_PENDING, 0)
-        assert bench.monitor.status().held_back >= ENTRIES - FAILURES - 2
+        # Those that were tried may be waiting for a time of their own.
+        assert bench.monitor.status().held_back >= ENTRIES - FAILURES - 2 - probes
     assert probes == 5, "one a pause"
     assert sum(attempts(world)) == sum(begun) + probes
     assert bench.faults.count("GetItem") == gets + probes, "what is held back is not even read"
