@@ -14,6 +14,7 @@ import pytest
 
 from reliable_write import ReliableWriter
 from reliable_write.errors import EntryNotFoundError, TooLateError
+from reliable_write.limits import LEASE_SECONDS
 from reliable_write.recovery import Resumed
 from reliable_write.testing.faults import Call, FaultPlan, wait_for
 from tests.integration.stuck_writes import HastyTime, Stuck, cli, ids, one, put
@@ -211,6 +212,22 @@ def test_a_discard_of_what_was_just_set_aside_waits_too(world: World, call: str)
     assert (won, resumed) == (False, Resumed.FINISHED)
     assert [item["id"]["S"] for item in world.items(table)] == ["x"]
     assert [record["action"]["S"] for record in world.records("A")] == ["quarantine"]
+
+
+def test_only_who_saw_it_quarantined_need_not_wait_again(world: World) -> None:
+    """The word that a lease has passed holds for the epoch that was seen; without one, or for a pending write, it is
+    not believed.
+    """
+    stuck, table = Stuck(world.writer()), world.table("t")
+    aside, other = (stuck.quarantined(one(put(table, key))) for key in "ab")
+    pending = stuck.commit(one(put(table, "c")))
+    slept: list[float] = []
+    for entry, seen_epoch in ((aside, aside.epoch), (other, None), (pending, pending.epoch)):
+        time = HastyTime()
+        operators = world.writer(time=time).engine().operators
+        operators.discard(entry.write_id, **BY, seen_epoch=seen_epoch, attempts_over=True)
+        slept.append(time.slept_seconds)
+    assert slept == [0, LEASE_SECONDS, LEASE_SECONDS]
 
 
 def test_the_command_line_waits_for_attempts_at_what_was_just_set_aside(
