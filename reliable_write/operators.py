@@ -187,24 +187,37 @@ class Operators:
         told = _after_cause(entry, f"{_BY_PERSON}{operator}: {reason}")
         return self._deed("quarantine", entry, operator, reason, {}, partial(self._journal.quarantine, entry, told))
 
-    def discard(self, write_id: str, *, operator: str, reason: str, seen_epoch: int | None = None) -> None:
+    def discard(
+        self,
+        write_id: str,
+        *,
+        operator: str,
+        reason: str,
+        seen_epoch: int | None = None,
+        attempts_over: bool = False,
+    ) -> None:
         """Stop trying, for good. Not an undo: what was applied stays.
 
-        A pending one takes a lease longer (`limits.LEASE_SECONDS`): see `_give_up`.
+        Takes a lease (`limits.LEASE_SECONDS`): see `_give_up`. `attempts_over`: the caller saw it quarantined under
+        `seen_epoch` at least a lease ago; for many, who wait once.
         """
         entry = _known(self._find(write_id, seen_epoch))
-        self._deed("discard", entry, operator, reason, {}, partial(self._give_up, entry, operator))
+        attempts_over = attempts_over and seen_epoch is not None and entry.state == State.QUARANTINED
+        give_up = partial(self._give_up, entry, operator, attempts_over)
+        self._deed("discard", entry, operator, reason, {}, give_up)
 
-    def _give_up(self, entry: Entry, operator: str, deadline: Deadline) -> None:
+    def _give_up(self, entry: Entry, operator: str, attempts_over: bool, deadline: Deadline) -> None:
         """Remove the entry once nobody can be working on it.
 
         An attempt under way does not look at the entry again before it has written everything: removed under it, the
         write would be both discarded and finished. So it is set aside first, which no new attempt gets past, and the
         time of any earlier attempt is awaited; if one of them finished the write, the entry is gone and this is late.
+        One that is quarantined already may have been set aside a moment ago, under an attempt: nothing in it tells.
         """
         if entry.state == State.PENDING:
             told = _after_cause(entry, f"{_BY_PERSON}{operator}: being discarded")
             entry = self._journal.quarantine(entry, told, deadline)
+        if not attempts_over:
             self._time.sleep(limits.LEASE_SECONDS)
             deadline = self._deadline()
         self._journal.discard(entry, deadline)

@@ -157,7 +157,6 @@ _ALL_ALIKE: Final = frozenset(
     {
         FailureKind.UNREACHABLE,
         FailureKind.TIMEOUT,
-        FailureKind.DEADLINE,
         FailureKind.CREDENTIALS,
         FailureKind.ACCESS_DENIED,
         FailureKind.TABLE_MISSING,

@@ -355,11 +355,10 @@ def preview(desk: Desk, plan: Plan, selection: Selection) -> None:
         say(f"  {count:>6,}  {reason}")
     say_incomplete(desk, selection)
     say(_WARNINGS[plan.action])
-    if plan.action == "discard" and selection.counts.get(State.PENDING):
-        say(
-            f"Pending ones are set aside first; {limits.LEASE_SECONDS:.0f} s later, when no attempt at them can be "
-            "under way any more, they go."
-        )
+    if plan.action == "discard":
+        aside = "Pending ones are set aside first. " if selection.counts.get(State.PENDING) else ""
+        many = "They go" if len(plan.writes) > 1 else "It goes"
+        say(f"{aside}{many} after {limits.LEASE_SECONDS:.0f} s, when no attempt can be under way any more.")
 
 
 def _place(desk: Desk) -> str:

@@ -17,7 +17,7 @@ import typer.main
 from reliable_write.cli.app import app
 from reliable_write.cli.exits import ExitCode
 from reliable_write.testing.engines import Engine
-from tests.integration.stuck_writes import Ran, Stuck, cli, one, put, valid
+from tests.integration.stuck_writes import HastyTime, Ran, Stuck, cli, one, put, valid
 from tests.world import World, world
 
 __all__ = ["world"]
@@ -135,10 +135,17 @@ def stuck(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict
 
 @pytest.mark.parametrize(("command", "form", "sample"), RUNS)
 def test_what_it_answers_keeps_to_its_schema(
-    world: World, ministack: Engine, stuck: dict[str, str], command: str, form: str, sample: Sample
+    world: World,
+    ministack: Engine,
+    stuck: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    form: str,
+    sample: Sample,
 ) -> None:
     """The demo starts an engine of its own; asked for here so that its absence is told as any other's."""
     assert ministack.endpoint_url
+    monkeypatch.setattr("reliable_write.cli.connect.SystemTime", HastyTime)  # a discard waits for attempts under way
     arguments = [*command.split(), *sample.more.format(**stuck).split(), *form.split()]
     ran = cli(world, *arguments)
     answers = ran.lines if form == "--jsonl" else [ran.facts]

@@ -129,6 +129,7 @@ def test_quarantine_keeps_monitors_away_until_a_retry(world: World, stuck: Stuck
     assert stuck.writer.recovery.resume(entry.write_id).resumed == "finished"
 
 
+@pytest.mark.usefixtures("_nobody_waits")
 def test_discard_removes_the_entry_and_undoes_nothing(world: World, stuck: Stuck) -> None:
     table = world.table("t")
     entry = stuck.quarantined(one(put(table, "applied")), one(put(table, "open")))
@@ -240,6 +241,7 @@ def planned(world: World, *arguments: str) -> dict[str, Any]:
     return dict(valid(json.loads(Path("plan.json").read_text()), "plan-file"))
 
 
+@pytest.mark.usefixtures("_nobody_waits")
 def test_a_plan_acts_on_what_was_reviewed_and_on_nothing_that_moved_or_came_later(world: World, stuck: Stuck) -> None:
     table = world.table("t")
     entries = [stuck.quarantined(one(put(table, f"k{n}"))) for n in range(4)]
@@ -475,6 +477,7 @@ def test_a_denied_deed_is_a_failure_of_the_service_and_leaves_no_record(
 # --- the record of it all -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("_nobody_waits")
 def test_the_audit_list_says_who_did_what_to_which_write_and_why(world: World, stuck: Stuck) -> None:
     table = world.table("t")
     a, b = (stuck.quarantined(one(put(table, key)), one(put(table, key + "2"))) for key in "ab")
