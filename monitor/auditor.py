@@ -4,7 +4,8 @@ T is a tombstone, W `AuditSettings.collection_wait_seconds`; all waits are count
 from when it first saw T with this very stamp.
 
 - *Early audit.* Once attempts begun before T are out of time, a ghost at its key is removed, see
-  `reliable_write.ghosts`.
+  `reliable_write.ghosts`. What came even later is found by the audit before the collection; where an older entry puts
+  that off, perhaps for months (it is quarantined), the key is audited again after W, 2 W, 4 W..., at last daily.
 - *Collection.* Nothing with a stamp as old as T's may be able to land any more. A first wait of W, after which no
   commit that did not witness T can reach its commit point; then a complete pass over the journal that shows no entry,
   in whatever state or format, with a stamp up to T's; a second wait of W, in which what the last attempts at such
@@ -13,19 +14,25 @@ from when it first saw T with this very stamp.
 - *Chunks* go 2 W after their head was last seen.
 
 Nothing is remembered but in this process: a new one begins its waits anew, so a crash at any point costs time alone.
+Scheduled audits (`AuditSettings.scheduled`) end long before any wait does, so they write down in the table what they
+have seen, see `monitor.notes`. They go by the wall clock, with a day added to each wait for what two clocks may differ,
+and by the same rules. Three facts are seen by three runs, however far apart: T was there; W later nothing older was; W
+later still the key is in order. What may have come and gone between two runs is no commit that could touch T's key.
+
 Receipts will be collected by the same rule and fourteen days: `_Round` is where their turn will be.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from monitor.audits import AuditReport, AuditSettings, Stop
+from monitor.notes import Headless, Notes, Watch, batches
 from reliable_write import limits
-from reliable_write.clock import Stamp, is_too_far_ahead
+from reliable_write.clock import is_too_far_ahead
 from reliable_write.dynamodb import CallFailed
 from reliable_write.engine import Engine
 from reliable_write.events import Event
@@ -33,80 +40,6 @@ from reliable_write.ghosts import Ghosts, Sight
 from reliable_write.inventory import Glimpse, Inventory
 from reliable_write.policy import FailureKind
 from reliable_write.tombstones import Tombstone
-
-Stop = Callable[[], bool]
-"""Whether to end the round early: the monitor drains, or a scheduled run is out of time."""
-
-
-@dataclass(frozen=True, slots=True)
-class AuditSettings:
-    """How patient an auditor is. The waits are the protocol's: shorter ones are for tests on a compressed time line."""
-
-    gc: bool = True
-    """False where requests do not age (engines that check no signatures): then nothing is ever collected."""
-    early_audit_after_seconds: float = limits.EARLY_AUDIT_SECONDS
-    collection_wait_seconds: float = limits.COLLECTION_WAIT_SECONDS
-    clock_order_seconds: float = limits.CLOCK_ORDER_COLLECTION_SECONDS
-    """Added to the first wait in installations with `order="clock"`."""
-    parallel_max: int = 8
-    """Keys looked at at once, so that recovery keeps most of the threads."""
-    tombstones_max: int = limits.WATCHED_TOMBSTONES_MAX
-    chunk_groups_max: int = limits.WATCHED_CHUNK_GROUPS_MAX
-    collections_max: int = limits.COLLECTIONS_PER_AUDIT_MAX
-    """Tombstones collected in one round."""
-    table_troubles_max: int = 3
-    """After so many failures of one table in one round, its other keys wait for the next."""
-
-
-@dataclass(slots=True)
-class AuditReport:
-    """What one round saw and did."""
-
-    complete: bool = False
-    """Whether the whole system table was seen. Only then is anything collected."""
-    reason: str = ""
-    """Why it was not."""
-    tombstones: int = 0
-    tombstones_unwatched: int = 0
-    """Over `AuditSettings.tombstones_max`: neither audited nor collected yet."""
-    tombstones_unreadable: int = 0
-    held_back: int = 0
-    """Tombstones whose waits an older entry in the journal began anew."""
-    audited: int = 0
-    ghosts_removed: int = 0
-    foreign: int = 0
-    troubles: int = 0
-    """Keys that could not be looked at, or not collected; each is tried again next time."""
-    skipped: int = 0
-    """Keys not even tried: their table failed too often in this round, or the round was ended."""
-    tombstones_collected: int = 0
-    chunk_groups: int = 0
-    chunks_collected: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(slots=True)
-class _Watch:
-    """What is known of one tombstone."""
-
-    stamp: Stamp
-    quiet_since: float
-    """First seen, or the last time an older entry was seen: the first wait begins here."""
-    early_audit_at: float
-    clear_at: float | None = None
-    """When a pass begun after the first wait had shown no older entry: the second wait begins here."""
-    seen_in_round: int = 0
-    alarmed: bool = False
-
-
-@dataclass(slots=True)
-class _Headless:
-    """What is known of one group of chunks."""
-
-    headless_since: float | None = None
-    """None until a complete pass has shown chunks and no head."""
-    seen_in_round: int = 0
-    head_in_round: int = 0
 
 
 @dataclass(slots=True)
@@ -117,9 +50,13 @@ class _Round:
     began: float
     report: AuditReport = field(default_factory=AuditReport)
     oldest_entry: str | None = None
+    entries: set[str] = field(default_factory=set)
+    """All that were seen, as far as there is room; scheduled audits only."""
     due: list[Tombstone] = field(default_factory=list)
     """Tombstones whose waits are over, if the rest of the pass does not object."""
     table_troubles: Counter[str] = field(default_factory=Counter)
+    refused_in_a_row: Counter[str] = field(default_factory=Counter)
+    """Keys, by table."""
 
 
 class Auditor:
@@ -128,17 +65,27 @@ class Auditor:
     def __init__(self, engine: Engine, settings: AuditSettings | None = None) -> None:
         self._engine = engine
         self._settings = settings if settings is not None else AuditSettings()
+        self._wait_seconds = self._settings.collection_wait_seconds
+        if self._settings.scheduled:
+            self._wait_seconds += self._settings.clock_margin_seconds
         self._inventory = Inventory(engine.store, engine.journal.table)
+        self._notes = Notes(engine, self._settings)
         self._ghosts = Ghosts(engine.store, engine.tombstones, engine.time, engine.installation.names)
-        self._watches: dict[str, _Watch] = {}
-        self._groups: dict[str, _Headless] = {}
+        self._watches: dict[str, Watch] = {}
+        self._groups: dict[str, Headless] = {}
         self._unreadable: set[str] = set()
         self._rounds = 0
-        if not self._settings.gc:
+        if self._settings.gc:
+            engine.events.info(
+                Event.COLLECTION_ON,
+                told="tombstones and chunks that nobody needs any more are removed. The setting gc must be off where "
+                "the engine checks no signatures.",
+            )
+        else:
             engine.events.warning(
                 Event.COLLECTION_OFF,
-                told="tombstones and chunks are kept for ever: gc is off. It must be where the engine checks no "
-                "signatures; elsewhere switch it on.",
+                told="tombstones and chunks are kept for ever: gc is off, as it must be where the engine checks no "
+                "signatures. Where it does, AWS's own endpoints and those in front of them, set gc to true.",
             )
 
     def run_once(self, stop: Stop = lambda: False) -> AuditReport:
@@ -146,6 +93,10 @@ class Auditor:
 
         Never raises for what DynamoDB answers; the report and the events tell.
         """
+        if self._settings.scheduled:  # another run may have been here since
+            self._watches.clear()
+            self._groups.clear()
+        begun = self._engine.time.elapsed_seconds()
         self._rounds += 1
         current = _Round(self._rounds, self._now())
         report = current.report
@@ -155,9 +106,11 @@ class Auditor:
             report.reason = str(failure)
             self._engine.events.warning(Event.AUDIT_INCOMPLETE, reason=report.reason)
         self._judge_waits(current)
+        report.troubles += self._notes.write(self._watches.items(), stop)
+        report.troubles += self._notes.write_about_chunks(self._groups.items(), stop)
         if report.complete:
             self._collect(current, stop)
-        report.seconds = self._now() - current.began
+        report.seconds = self._engine.time.elapsed_seconds() - begun
         self._tell(report)
         return report
 
@@ -169,10 +122,11 @@ class Auditor:
                 current.report.reason = "stopped"
                 return False
             self._note_entries(current, glimpse.entries)
-            self._note_chunk_groups(current, glimpse.chunk_groups)
+            self._note_chunk_groups(current, glimpse)
             self._note_unreadable(current, glimpse)
             early = [tombstone for tombstone in glimpse.tombstones if self._note_tombstone(current, tombstone)]
             self._audit_early(current, early, stop)
+            self._write_notes(current, glimpse.tombstones, stop)
         return True
 
     def _note_entries(self, current: _Round, sort_keys: Iterable[str]) -> None:
@@ -181,15 +135,26 @@ class Auditor:
                 current.oldest_entry = sort_key
             if sort_key in self._groups:
                 self._groups[sort_key].head_in_round = current.number
+            if self._settings.scheduled and len(current.entries) < self._settings.entries_max:
+                current.entries.add(sort_key)
 
-    def _note_chunk_groups(self, current: _Round, names: Iterable[str]) -> None:
-        """A group new to us may have had its head on an earlier page: this round can say nothing about it."""
-        for name in names:
+    def _note_chunk_groups(self, current: _Round, glimpse: Glimpse) -> None:
+        """A group new to us may have had its head on an earlier page: this round can say nothing about it, unless it
+        remembers all heads.
+        """
+        for name in glimpse.chunk_groups:
             if name not in self._groups:
                 if len(self._groups) >= self._settings.chunk_groups_max:
                     continue
-                self._groups[name] = _Headless(head_in_round=current.number)
+                judged = name not in current.entries and self._remembers_all_entries(current)
+                self._groups[name] = Headless(head_in_round=0 if judged else current.number)
             self._groups[name].seen_in_round = current.number
+        for name, text in glimpse.chunk_notes.items():
+            if name in self._groups:
+                self._notes.take_over(self._groups[name], text, self._now())
+
+    def _remembers_all_entries(self, current: _Round) -> bool:
+        return self._settings.scheduled and len(current.entries) < self._settings.entries_max
 
     def _note_unreadable(self, current: _Round, glimpse: Glimpse) -> None:
         for name in glimpse.unreadable_tombstones:
@@ -216,28 +181,34 @@ class Auditor:
             report.tombstones_unwatched += 1
             return False
         if watch is None or watch.stamp != tombstone.stamp:
-            watch = _Watch(tombstone.stamp, now, now + self._settings.early_audit_after_seconds)
-            self._watches[tombstone.name] = watch
+            watch = self._watches[tombstone.name] = self._notes.begin_watch(tombstone, now)
         watch.seen_in_round = current.number
         if self._waits_are_over(watch, current) and len(current.due) < self._settings.collections_max:
             current.due.append(tombstone)
             return False
-        return now >= watch.early_audit_at
+        return watch.audit_at is not None and now >= watch.audit_at
 
-    def _waits_are_over(self, watch: _Watch, current: _Round) -> bool:
-        wait_seconds = self._settings.collection_wait_seconds
-        return self._settings.gc and watch.clear_at is not None and current.began >= watch.clear_at + wait_seconds
+    def _waits_are_over(self, watch: Watch, current: _Round) -> bool:
+        return self._settings.gc and watch.clear_at is not None and current.began >= watch.clear_at + self._wait_seconds
 
     # --- audits -------------------------------------------------------------------------------------------------
 
     def _audit_early(self, current: _Round, tombstones: Sequence[Tombstone], stop: Stop) -> None:
-        for tombstone, sight in self._look(current, tombstones, stop):
-            if sight is not Sight.MOVED:
-                self._watches[tombstone.name].early_audit_at = _NEVER
+        """What was looked at is noted at once: a run that is out of time must not leave it all to the next again."""
+        for batch in batches(tombstones, self._settings.parallel_max):
+            for tombstone, sight in self._look(current, batch, stop):
+                if sight is not Sight.MOVED:
+                    watch = self._watches[tombstone.name]
+                    watch.audit_at, watch.audited_at = None, self._now()
+            self._write_notes(current, batch, lambda: False)
+
+    def _write_notes(self, current: _Round, tombstones: Iterable[Tombstone], stop: Stop) -> None:
+        watches = [(one.name, self._watches[one.name]) for one in tombstones if one.name in self._watches]
+        current.report.troubles += self._notes.write(watches, stop)
 
     def _look(self, current: _Round, tombstones: Sequence[Tombstone], stop: Stop) -> Iterable[tuple[Tombstone, Sight]]:
         """Audit these keys, a few at a time; those that could be looked at, with what was seen."""
-        for batch in _batches(tombstones, self._settings.parallel_max):
+        for batch in batches(tombstones, self._settings.parallel_max):
             if stop():
                 current.report.skipped += len(batch)
                 continue
@@ -248,6 +219,7 @@ class Auditor:
                 if isinstance(sight, CallFailed):
                     self._note_trouble(current, tombstone, sight)
                 else:
+                    current.refused_in_a_row[tombstone.table] = 0
                     self._note_sight(current, tombstone, sight)
                     yield tombstone, sight
 
@@ -258,7 +230,12 @@ class Auditor:
             return failure
 
     def _may_try(self, current: _Round, tombstone: Tombstone) -> bool:
-        return current.table_troubles[tombstone.table] < self._settings.table_troubles_max
+        if current.table_troubles[tombstone.table] >= self._settings.table_troubles_max:
+            return False
+        if current.refused_in_a_row[tombstone.table] < self._settings.table_refusals_max:
+            return True
+        # Those refused may be others than those behind them, and come first in every round: chance passes by them.
+        return self._engine.time.jitter(_ONE_IN) < 1
 
     def _note_sight(self, current: _Round, tombstone: Tombstone, sight: Sight) -> None:
         current.report.audited += 1
@@ -283,11 +260,14 @@ class Auditor:
     def _note_trouble(self, current: _Round, tombstone: Tombstone, failure: CallFailed) -> None:
         current.report.troubles += 1
         if failure.kind in _ABOUT_THE_TABLE:
-            current.table_troubles[tombstone.table] += 1
-            if current.table_troubles[tombstone.table] == self._settings.table_troubles_max:
-                self._engine.events.warning(
-                    Event.AUDIT_SKIPPED_TABLE, table=tombstone.table, reason=str(failure), told="until the next round"
-                )
+            counts, most = current.table_troubles, self._settings.table_troubles_max
+        else:
+            counts, most = current.refused_in_a_row, self._settings.table_refusals_max
+        counts[tombstone.table] += 1
+        if counts[tombstone.table] == most:
+            self._engine.events.warning(
+                Event.AUDIT_SKIPPED_TABLE, table=tombstone.table, reason=str(failure), told="until the next round"
+            )
 
     # --- waits --------------------------------------------------------------------------------------------------
 
@@ -298,20 +278,47 @@ class Auditor:
         now = self._now()
         for name, watch in list(self._watches.items()):
             if self._has_older_entry(watch, current):
-                watch.quiet_since, watch.clear_at = now, None
+                self._begin_waits_anew(watch, now)
                 current.report.held_back += 1
+                self._audit_again(watch)
             elif current.report.complete and watch.seen_in_round != current.number:
                 del self._watches[name]  # collected by another auditor
             elif current.report.complete and watch.clear_at is None and current.began >= self._first_wait_end(watch):
                 watch.clear_at = now
+            if not self._settings.gc:
+                self._audit_again(watch)
         self._judge_groups(current, now)
 
-    def _has_older_entry(self, watch: _Watch, current: _Round) -> bool:
+    def _audit_again(self, watch: Watch) -> None:
+        """The audit before the collection may be months away: have another one meanwhile, each time after a longer
+        pause. A ghost is seldom so late; reading half a million keys again and again would cost more than what is held
+        back. Scheduled audits remember no pauses: chance tells which of the keys the next one looks at.
+        """
+        if watch.audit_at is not None:
+            return
+        if self._settings.scheduled:
+            if self._engine.time.jitter(_ONE_IN) < 1:
+                watch.audit_at = watch.quiet_since
+            return
+        watch.audit_at = watch.audited_at + watch.pause_seconds
+        watch.pause_seconds = min(limits.AUDIT_PAUSE_SECONDS_MAX, 2 * watch.pause_seconds)
+
+    def _begin_waits_anew(self, watch: Watch, now: float) -> None:
+        """Always safe. Scheduled audits do it only where the second wait was under way, or each of them would write
+        each held-back tombstone anew; and to a time never noted before, so that no run mistakes it for what it read.
+        """
+        if self._settings.scheduled:
+            if watch.clear_at is None:
+                return
+            now = max(now, watch.quiet_since + 0.001)
+        watch.quiet_since, watch.clear_at = now, None
+
+    def _has_older_entry(self, watch: Watch, current: _Round) -> bool:
         return current.oldest_entry is not None and current.oldest_entry <= watch.stamp
 
-    def _first_wait_end(self, watch: _Watch) -> float:
+    def _first_wait_end(self, watch: Watch) -> float:
         more_seconds = self._settings.clock_order_seconds if self._engine.installation.order == "clock" else 0.0
-        return watch.quiet_since + self._settings.collection_wait_seconds + more_seconds
+        return watch.quiet_since + self._wait_seconds + more_seconds
 
     def _judge_groups(self, current: _Round, now: float) -> None:
         for name, group in list(self._groups.items()):
@@ -329,12 +336,12 @@ class Auditor:
         if not self._settings.gc:
             return
         due = [tombstone for tombstone in current.due if self._waits_are_over(self._watches[tombstone.name], current)]
-        audited = [tombstone for tombstone, sight in self._look(current, due, stop) if sight in _SETTLED]
-        for batch in _batches(audited, self._settings.parallel_max):
-            ended = self._engine.workers.run_all([partial(self._collect_tombstone, tombstone) for tombstone in batch])
+        for batch in batches(due, self._settings.parallel_max):
+            audited = [tombstone for tombstone, sight in self._look(current, batch, stop) if sight in _SETTLED]
+            ended = self._engine.workers.run_all([partial(self._collect_tombstone, tombstone) for tombstone in audited])
             current.report.tombstones_collected += ended.count(True)
             current.report.troubles += ended.count(None)
-            for tombstone, collected in zip(batch, ended, strict=True):
+            for tombstone, collected in zip(audited, ended, strict=True):
                 if collected:
                     del self._watches[tombstone.name]
         self._collect_chunks(current, stop)
@@ -348,7 +355,7 @@ class Auditor:
     def _collect_chunks(self, current: _Round, stop: Stop) -> None:
         for name, group in list(self._groups.items()):
             since = group.headless_since
-            if since is None or current.began < since + 2 * self._settings.collection_wait_seconds:
+            if since is None or current.began < since + 2 * self._wait_seconds:
                 continue
             if stop():
                 return
@@ -374,11 +381,13 @@ class Auditor:
             self._engine.events.warning(Event.COLLECTION_OVERFULL, tombstones=report.tombstones_unwatched)
 
     def _now(self) -> float:
-        return self._engine.time.elapsed_seconds()
+        """The clock that waits go by."""
+        time = self._engine.time
+        return time.wall_seconds() if self._settings.scheduled else time.elapsed_seconds()
 
 
-_NEVER = float("inf")
 _ALARMS_MAX = 1000
+_ONE_IN = 50
 _SETTLED = frozenset({Sight.NOTHING, Sight.LATER, Sight.UNSTAMPED, Sight.REMOVED})
 """After one of these nothing at the key needs its tombstone. A foreign stamp may be repaired, and then it might."""
 _ABOUT_THE_TABLE = frozenset(
@@ -393,12 +402,6 @@ _ABOUT_THE_TABLE = frozenset(
     }
 )
 """Failures that the table's next key would meet as well; others may be about the one item."""
-
-
-def _batches(tombstones: Sequence[Tombstone], size: int) -> Iterable[Sequence[Tombstone]]:
-    iterator = iter(tombstones)
-    while batch := tuple(itertools.islice(iterator, size)):
-        yield batch
 
 
 __all__ = ["AuditReport", "AuditSettings", "Auditor"]

@@ -2,7 +2,8 @@
 
 The same sweeps as the daemon's, one-shot: an entry is a straggler by its age, because there is no earlier look to
 compare with. Settings come from the environment. The client is made by the first invocation and kept for the warm
-ones; a failure to make it is not kept. Audits, which wait for hours, need a daemon now and then.
+ones; a failure to make it is not kept. Then, in the time left, one audit: those of scheduled runs keep what they have
+seen in the table, so that waits of hours pass between runs of seconds.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 import structlog
 
 from monitor.loop import WriteMonitor
+from monitor.reports import facts_of_audit
 from monitor.settings import Configuration, load
 from reliable_write.clock import Deadline, SystemTime, TimeSource
 from reliable_write.recovery import Resumed
@@ -56,13 +58,14 @@ class ScheduledRuns:
         self._writer = ReliableWriter(configuration.writer, time=self._time)
         self._monitor = WriteMonitor(self._writer, configuration.monitor)
         self._log = structlog.get_logger("write_monitor")
-        # An attempt begun at the last moment, the note of what became of it, and the answer that is on its way.
-        self.reserve_seconds = (
-            2 * configuration.writer.attempt_deadline_seconds + configuration.writer.read_timeout_seconds
-        )
+        self._settings = configuration.monitor
+        self._audit_at: float | None = None
+        """Elapsed seconds from which another audit is due."""
+        self.reserve_seconds = configuration.writer.attempt_seconds_max
+        """For what has begun at the last moment."""
 
     def run(self, budget_seconds: float) -> dict[str, Any]:
-        """Sweep until a sweep finishes nothing, or only the reserve is left."""
+        """Sweep until a sweep finishes nothing, audit, and begin nothing more once only the reserve is left."""
         budget = Deadline.after(budget_seconds - self.reserve_seconds, self._time)
         attempts: Counter[Resumed] = Counter()
         facts: dict[str, Any] = {"sweeps": 0, "started": 0}
@@ -81,10 +84,20 @@ class ScheduledRuns:
             }
             if not report.attempts.get(Resumed.FINISHED, 0):
                 break
+        if facts["sweeps"] and not budget.passed() and self._audit_is_due():
+            facts["audit"] = facts_of_audit(self._monitor.audit_once(seconds_max=budget.remaining_seconds()))
         facts["attempts"] = {result.value.replace(" ", "_"): count for result, count in attempts.items()}
         facts["out_of_time"] = budget.passed()
         self._tell(facts, budget_seconds)
         return facts
+
+    def _audit_is_due(self) -> bool:
+        """Warm invocations keep to `audit_seconds`; a cold one knows of no earlier audit."""
+        now = self._time.elapsed_seconds()
+        if not self._settings.audit or (self._audit_at is not None and now < self._audit_at):
+            return False
+        self._audit_at = now + self._settings.audit_seconds
+        return True
 
     def _tell(self, facts: dict[str, Any], budget_seconds: float) -> None:
         if not facts["sweeps"]:

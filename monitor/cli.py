@@ -72,7 +72,7 @@ def _common(
 @app.command(epilog=EPILOG)
 def run(
     *,
-    once: Annotated[bool, typer.Option("--once", help="One sweep, its report on stdout, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="One sweep and one audit, their report on stdout.")] = False,
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="End where the system table is missing or cannot be read.")
     ] = False,
@@ -215,8 +215,7 @@ def _run(configuration: "Configuration", *, fail_fast: bool) -> ExitCode:
 
 def _sweep_once(configuration: "Configuration") -> ExitCode:
     from monitor.process import sweep_once
-    from monitor.reports import facts_of_sweep
 
-    report, code = sweep_once(configuration)
-    sys.stdout.write(json.dumps(facts_of_sweep(report), sort_keys=True) + "\n")
+    facts, code = sweep_once(configuration)
+    sys.stdout.write(json.dumps(facts, sort_keys=True) + "\n")
     return code

@@ -15,6 +15,8 @@ from typing import Any, Final, Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from reliable_write.dynamodb import CallFailed
+from reliable_write.entry import UnreadableEntry
 from reliable_write.errors import ReliableWriteError
 
 LogFormat = Literal["json", "console"]
@@ -84,14 +86,31 @@ def tell_exception_without_values(_logger: WrappedLogger, _method: str, event: E
 
 
 def describe(error: BaseException) -> str:
-    """The kinds of an exception and its causes; the message where it is ours, which never holds a value."""
+    """The kinds of an exception and its causes; the message where it is ours, which never holds a value.
+
+    Foreign messages do: botocore's quote the parameter they refuse, DynamoDB's the number that is none.
+    """
     told: list[str] = []
     seen: BaseException | None = error
     while seen is not None and len(told) < _CAUSES_MAX:
         kind = type(seen).__name__
-        told.append(f"{kind}: {seen.message}" if isinstance(seen, ReliableWriteError) else kind)
+        message = _own_message(seen)
+        told.append(f"{kind}: {message}" if message else kind)
         seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
     return "; caused by ".join(told)
+
+
+def _own_message(error: BaseException) -> str:
+    if isinstance(error, ReliableWriteError):
+        return error.message
+    if isinstance(error, UnreadableEntry):
+        return error.reason
+    return str(error) if isinstance(error, CallFailed) else ""
+
+
+def place(error: BaseException) -> str:
+    """Where an exception was raised, for whoever must find the defect."""
+    return (_where(error.__traceback__) or ["nowhere"])[-1]
 
 
 def _exception_of(info: Any) -> BaseException | None:

@@ -8,22 +8,29 @@ import queue
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
-from monitor.auditor import Auditor, AuditSettings
+from monitor.auditor import Auditor
+from monitor.audits import AuditReport, AuditSettings, Stop
+from monitor.logs import describe, place
 from monitor.settings import MonitorSettings
 from monitor.status import MonitorStatus, Observer, SweepReport
 from monitor.sweeper import Sweeper, Totals
 from reliable_write import __version__
-from reliable_write.dynamodb import CallFailed
+from reliable_write.clock import Deadline
+from reliable_write.dynamodb import CallFailed, is_aws
 from reliable_write.errors import ConfigurationError
 from reliable_write.events import Event
+from reliable_write.heartbeats import SCHEDULE
 from reliable_write.recovery import Resumed
 from reliable_write.writer import ReliableWriter
 
 _LATE_SWEEPS = 3
 _READY_SECONDS_MIN = 30.0
+_SCHEDULED_RUNS = 2
+"""A schedule counts as dead when this many runs have not come."""
 
 
 class WriteMonitor:
@@ -49,18 +56,23 @@ class WriteMonitor:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
         self._writer = writer
         self._observers = tuple(observers)
-        self._audit = audit if audit is not None else AuditSettings(gc=self.settings.gc)
+        self._audit = audit
         self._sweeper: Sweeper | None = None
+        self._auditor: Auditor | None = None
+        self._scheduled: Auditor | None = None
         self._making = threading.Lock()
         self._bell = _Bell()
         self._side_bells: list[_Bell] = []
         self._draining = False
         self._beating = threading.Lock()
         self._beaten_at: float | None = None
+        self._schedule_beaten_at: float | None = None
         self._monitors: frozenset[str] = frozenset({self.name})
         self._last = SweepReport()
         self._sweeps = 0
         self._failures = 0
+        self._hindered: set[str] = set()
+        """Rounds that DynamoDB did not let happen, last time."""
         self._swept_wall: float | None = None
         self._swept_elapsed: float | None = None
 
@@ -73,9 +85,19 @@ class WriteMonitor:
         this monitor. Raises `ConfigurationError` where nothing is installed.
         """
         one_shot = self.settings.one_shot if one_shot is None else one_shot
-        if not one_shot:  # who looks only once takes no shards from those that stay
-            self._beat_when_due()
+        self._beat_when_due(one_shot=one_shot)
         return self._sweep(one_shot=one_shot, wait=True, seconds_max=seconds_max)
+
+    def audit_once(self, *, seconds_max: float | None = None) -> AuditReport:
+        """One audit of a scheduled run: early audits, and what the waits of earlier runs allow to be collected.
+
+        Nothing more is begun once `seconds_max` have passed; a later run goes on. Raises `ConfigurationError` where
+        nothing is installed.
+        """
+        budget = Deadline.after(seconds_max, self._writer.time) if seconds_max is not None else None
+        if self._scheduled is None:
+            self._scheduled = self._make_auditor(scheduled=True)
+        return self._audit_with(self._scheduled, lambda: budget is not None and budget.passed())
 
     def run(self) -> None:
         """Sweep until `stop()`, then drain. Errors of DynamoDB never end it."""
@@ -85,7 +107,7 @@ class WriteMonitor:
         try:
             while not self._bell.has_rung():
                 begun = self._elapsed()
-                self._guarded(lambda: self._sweep(one_shot=False, wait=False))
+                self._guarded("sweep", lambda: self._sweep(one_shot=False, wait=False))
                 self._bell.wait(self._pause_seconds() - (self._elapsed() - begun))
         finally:
             self.drain()
@@ -104,7 +126,7 @@ class WriteMonitor:
         self.stop()
         self._draining = True
         done = self._sweeper is None or self._sweeper.drain(self.settings.drain_seconds)
-        self._guarded(self._retire)
+        self._guarded("retirement", self._retire)
         if self._sweeper is not None:
             self._writer.events.info(Event.MONITOR_DRAINED, monitor=self.name, complete=done)
         return done
@@ -176,7 +198,7 @@ class WriteMonitor:
         engine = self._writer.engine()
         with contextlib.suppress(CallFailed):
             beats = engine.heartbeats.all(engine.attempt_deadline())
-            self._monitors = frozenset({self.name, *(beat.monitor for beat in beats if beat.alive)})
+            self._monitors = frozenset({self.name, *(beat.monitor for beat in beats if beat.alive and beat.stays)})
 
     def _pause_seconds(self) -> float:
         """From the beginning of one sweep to that of the next: never more than asked for, and never in step."""
@@ -187,12 +209,19 @@ class WriteMonitor:
 
     def _beat_for_long(self, bell: _Bell) -> None:
         while not bell.has_rung():
-            self._guarded(self._beat)
+            self._guarded("heartbeat", self._beat)
             bell.wait(self.settings.heartbeat_seconds)
 
-    def _beat_when_due(self) -> None:
-        if self._beaten_at is None or self._elapsed() - self._beaten_at >= self.settings.heartbeat_seconds:
-            self._guarded(self._beat)
+    def _beat_when_due(self, *, one_shot: bool) -> None:
+        beaten_at = self._schedule_beaten_at if one_shot else self._beaten_at
+        if beaten_at is None or self._elapsed() - beaten_at >= self.settings.heartbeat_seconds:
+            self._guarded("heartbeat", self._beat_for_schedule if one_shot else self._beat)
+
+    def _beat_for_schedule(self) -> None:
+        """Under a name of the schedule's own: who looks only once takes no shards from those that stay."""
+        engine, counts_seconds = self._writer.engine(), _SCHEDULED_RUNS * self.settings.schedule_seconds
+        engine.heartbeats.beat(SCHEDULE, __version__, engine.attempt_deadline(), counts_seconds=counts_seconds)
+        self._schedule_beaten_at = self._elapsed()
 
     def _beat(self) -> None:
         engine = self._writer.engine()
@@ -208,21 +237,33 @@ class WriteMonitor:
                 engine.heartbeats.retire(self.name, engine.attempt_deadline())
 
     def _audit_for_long(self, bell: _Bell) -> None:
-        auditor: Auditor | None = None
         while not bell.has_rung():
             bell.wait(self.settings.audit_seconds)
             if bell.has_rung():
                 return
-            if auditor is None:
-                with contextlib.suppress(ConfigurationError):
-                    auditor = Auditor(self._writer.engine(), self._audit)
-            if auditor is not None:
-                self._guarded(partial(self._audit_once, auditor, bell))
+            self._guarded("audit", partial(self._audit_beside, bell))
 
-    def _audit_once(self, auditor: Auditor, bell: _Bell) -> None:
-        report = auditor.run_once(stop=bell.has_rung)
+    def _audit_beside(self, bell: _Bell) -> None:
+        if self._auditor is None:
+            with contextlib.suppress(ConfigurationError):  # not installed yet, or away
+                self._auditor = self._make_auditor(scheduled=False)
+        if self._auditor is not None:
+            self._audit_with(self._auditor, bell.has_rung)
+
+    def _make_auditor(self, *, scheduled: bool) -> Auditor:
+        settings = self._audit if self._audit is not None else AuditSettings(gc=self._collects())
+        return Auditor(self._writer.engine(), replace(settings, scheduled=scheduled))
+
+    def _collects(self) -> bool:
+        """Where nobody has said, only AWS is trusted to refuse a request signed long ago."""
+        given = self.settings.gc
+        return given if given is not None else is_aws(self._writer.client.meta.endpoint_url)
+
+    def _audit_with(self, auditor: Auditor, stop: Stop) -> AuditReport:
+        report = auditor.run_once(stop)
         for observer in self._observers:
             observer.audit_finished(report)
+        return report
 
     def _beside(self, name: str, loop: Callable[[_Bell], None]) -> None:
         bell = _Bell()
@@ -231,15 +272,24 @@ class WriteMonitor:
             bell.ring()
         threading.Thread(target=loop, args=(bell,), name=f"write-monitor-{name}", daemon=True).start()
 
-    def _guarded(self, work: Callable[[], object]) -> None:
-        """The daemon lives through whatever one round brings about."""
+    def _guarded(self, name: str, work: Callable[[], object]) -> None:
+        """The daemon lives through whatever one round brings about.
+
+        That DynamoDB is away, or nothing is installed yet, is no failure of ours: it is told once, until it is over.
+        """
         try:
             work()
+        except (CallFailed, ConfigurationError) as error:
+            if name not in self._hindered:
+                self._hindered.add(name)
+                self._writer.events.warning(Event.MONITOR_HINDERED, monitor=self.name, hindered=name, reason=str(error))
         except Exception as error:  # noqa: BLE001 - told, counted, and tried again with the next round
             self._failures += 1
             self._writer.events.error(
-                Event.MONITOR_FAILED, monitor=self.name, reason=f"{type(error).__name__}: {error}"
+                Event.MONITOR_FAILED, monitor=self.name, reason=describe(error), where=place(error)
             )
+        else:
+            self._hindered.discard(name)
 
     def _elapsed(self) -> float:
         return self._writer.time.elapsed_seconds()

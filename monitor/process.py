@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -22,6 +22,7 @@ from monitor.loop import WriteMonitor
 from monitor.metrics import Metrics
 from monitor.notify import Notifier
 from monitor.pulse import Pulse, stall_seconds
+from monitor.reports import facts_of_audit, facts_of_sweep
 from monitor.settings import Configuration
 from monitor.signals import StopSignals
 from monitor.status import SweepReport
@@ -188,13 +189,16 @@ class Daemon:
             self._log.error("daemon_loop_ended", exc_info=error)
 
 
-def sweep_once(configuration: Configuration) -> tuple[SweepReport, ExitCode]:
-    """One one-shot sweep: its report, and whether anything is stuck. Raises `ConfigurationError`."""
+def sweep_once(configuration: Configuration) -> tuple[dict[str, Any], ExitCode]:
+    """A scheduled run, a sweep and an audit: its facts, and whether anything is stuck. Raises `ConfigurationError`."""
     with ReliableWriter(configuration.writer) as writer:
         monitor = WriteMonitor(writer, configuration.monitor)
         report = monitor.run_once(one_shot=True)
+        facts = facts_of_sweep(report)
+        if configuration.monitor.audit:
+            facts["audit"] = facts_of_audit(monitor.audit_once())
         monitor.drain()
-    return report, ExitCode.PARTLY if _is_stuck(report) else ExitCode.DONE
+    return facts, ExitCode.PARTLY if _is_stuck(report) else ExitCode.DONE
 
 
 def _is_stuck(report: SweepReport) -> bool:

@@ -67,12 +67,20 @@ class MonitorSettings(BaseModel):
     one_shot: bool = Field(
         default=False, description="One look, for scheduled runs: entries four leases old, by the wall clock."
     )
+    schedule_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        le=limits.HEARTBEAT_KEPT_SECONDS / 2,
+        description="From one scheduled run to the next, as far as is known here: services take it for granted that a "
+        "monitor is there for twice as long after each.",
+    )
     audit: bool = Field(default=True, description="Audit and collect tombstones, receipts and chunks.")
     audit_seconds: float = Field(default=60.0, gt=0, description="From one audit to the next.")
-    gc: bool = Field(
-        default=True,
-        description="Collect what nobody needs any more. False where the engine checks no signatures: requests that do "
-        "not age could undo a delete. Emulators, and Alternator without authorization.",
+    gc: bool | None = Field(
+        default=None,
+        description="Collect what nobody needs any more. Not given: at AWS's own endpoints. It must be false where the "
+        "engine checks no signatures, for requests that do not age could undo a delete: emulators, and Alternator "
+        "without authorization.",
     )
     http_host: str = Field(default="127.0.0.1", description="Where /livez, /readyz and /metrics answer.")
     http_port: int = Field(default=9464, ge=0, le=65535, description="0: none.")

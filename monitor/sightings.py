@@ -1,5 +1,7 @@
 """What this monitor remembers between looks: since when it has seen each pending entry unchanged, by its own clock.
 
+Where there is no room to remember more, a few of the others have their turn with each look: see `Turns`.
+
 Nothing here is about safety: a claim made too early, or by two monitors at once, costs a few requests. Leases keep
 monitors out of the way of live writers and of each other.
 """
@@ -9,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reliable_write import limits
 from reliable_write.clock import Stamp, TimeSource
@@ -32,7 +34,7 @@ class Sighting:
     since: float
     """Elapsed seconds at which it was first seen like this."""
     tables: frozenset[str] | None = None
-    """Where it writes to, once it was read."""
+    """Where it still writes to, once it was read."""
     hurried_at: float | None = None
     """When one of its tables was taken again: it need not wait any more."""
     not_before: float = 0.0
@@ -167,6 +169,32 @@ class Sightings:
             self._count -= 1
 
 
+@dataclass(slots=True)
+class Turns:
+    """Whose turn it is among the entries of one shard that there was no room to remember.
+
+    Some of them look the same with every look (their table is left alone, their payload is damaged), so a look goes on
+    where the last one ended: always the oldest would be always the same, and those behind them would wait for ever.
+    """
+
+    after: str
+    """The last one that had its turn; empty for none."""
+    most: int
+    """How many have it with one look."""
+    _beyond: list[Sighting] = field(default_factory=list)
+    _from_the_start: list[Sighting] = field(default_factory=list)
+
+    def offer(self, head: Entry) -> None:
+        """One that may be tried; they come in order of their stamps."""
+        row = self._beyond if head.stamp > self.after else self._from_the_start
+        if len(row) < self.most:
+            row.append(Sighting(head, 0.0, untracked=True))
+
+    def taken(self) -> list[Sighting]:
+        """Those whose turn it is, after the whole shard was seen."""
+        return (self._beyond + self._from_the_start)[: self.most]
+
+
 def may_be_tried(head: Entry, wall_seconds: float) -> bool:
     """Whether the back-off kept in the entry has passed.
 
@@ -183,11 +211,13 @@ def is_left_alone(head: Entry, wall_seconds: float, lease_seconds: float) -> boo
 
 
 def _update(known: Sighting, head: Entry, now: float) -> None:
-    """What it writes to never changes; all else may, and then its lease begins anew."""
+    """Its operations never change, but for those an operator gives up; if anything does, its lease begins anew."""
     if (known.head.epoch, known.head.state) != (head.epoch, head.state):
         known.since = now
         known.hurried_at = None
         known.unreadable = False
+    if known.head.skipped != head.skipped:
+        known.tables = None
     known.head = head
 
 

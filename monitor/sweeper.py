@@ -7,6 +7,7 @@ that it never works through what others have finished.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import threading
@@ -18,8 +19,9 @@ from functools import partial
 from types import MappingProxyType
 
 from monitor.breaker import Breakers, Guard, GuardedPropagation
+from monitor.logs import describe, place
 from monitor.settings import MonitorSettings
-from monitor.sightings import Sighting, Sightings, is_left_alone, may_be_tried
+from monitor.sightings import Rank, Sighting, Sightings, Turns, is_left_alone, may_be_tried
 from monitor.status import Observer, SweepReport
 from reliable_write.clock import Deadline, Stamp
 from reliable_write.dynamodb import CallFailed
@@ -47,12 +49,12 @@ class Totals:
 class _View:
     """What one shard held at one look."""
 
+    turns: Turns
+    """Of old ones there was no room to remember."""
     pending: int = 0
     quarantined: int = 0
     unreadable: int = 0
     oldest_milliseconds: int | None = None
-    untracked: list[Sighting] = field(default_factory=list)
-    """Old ones there was no room to remember."""
     stamps: set[Stamp] = field(default_factory=set)
     alarms: dict[str, str] = field(default_factory=dict)
     """Why what cannot be read cannot, by sort key."""
@@ -73,10 +75,13 @@ class Sweeper:
         self._readers = ThreadWorkers(settings.readers)
         self._crew = ThreadPoolExecutor(settings.workers, thread_name_prefix="write-monitor")
         self._alarmed: dict[int, set[str]] = {}
+        self._last_turns: dict[int, str] = {}
         self._unread: frozenset[int] = frozenset()
         self._changed = threading.Condition()
         self._waiting: deque[Sighting] = deque()
         self._running = 0
+        self._until: Deadline | None = None
+        """When the crew begins no more attempts; None: never."""
         self._closed = False
         self._totals = Totals()
         self._told: Counter[Resumed] = Counter()
@@ -88,18 +93,18 @@ class Sweeper:
     ) -> SweepReport:
         """Look at all shards and set the crew on the stragglers.
 
-        `monitors` are the live ones, of which this is one. With `wait`, return when the crew is done, or after
-        `seconds_max`; then what was not begun is left for the next sweep.
+        `monitors` are the live ones, of which this is one. With `wait`, return when the crew is done. After
+        `seconds_max` no look at a shard and no attempt is begun any more; shards not looked at count as unread.
         """
         begun = self._engine.time.elapsed_seconds()
-        rank = partial(_rank, self._monitor, frozenset({*monitors, self._monitor}), one_shot=one_shot)
-        views = self._look()
-        started, held_back = self._set_to_work(rank, views.values(), one_shot=one_shot)
+        budget = None if seconds_max is None else Deadline.after(seconds_max, self._engine.time)
+        among = frozenset({*monitors, self._monitor})
+        # Asked for each entry, several times; the answer is the shard's.
+        rank = functools.cache(partial(_rank, self._monitor, among, one_shot=one_shot))
+        views = self._look(budget)
+        started, held_back = self._set_to_work(rank, views.values(), budget, one_shot=one_shot)
         if wait:
-            self._wait_for_crew(seconds_max)
-            with self._changed:
-                started -= len(self._waiting)
-                self._waiting.clear()
+            started -= self._see_through(budget)
         report = self._report(views, started, held_back, self._engine.time.elapsed_seconds() - begun)
         self._tell(lambda observer: observer.sweep_finished(report))
         return report
@@ -143,19 +148,21 @@ class Sweeper:
 
     # --- looking ------------------------------------------------------------------------------------------------
 
-    def _look(self) -> Mapping[int, _View]:
+    def _look(self, budget: Deadline | None) -> Mapping[int, _View]:
         shards = range(self._engine.journal.shards)
-        views = self._readers.run_all([partial(self._look_at, shard) for shard in shards])
+        views = self._readers.run_all([partial(self._look_at, shard, budget) for shard in shards])
         seen = {shard: view for shard, view in zip(shards, views, strict=True) if view is not None}
         self._unread = frozenset(shards) - seen.keys()
         return seen
 
-    def _look_at(self, shard: int) -> _View | None:
+    def _look_at(self, shard: int, budget: Deadline | None) -> _View | None:
         """One shard, page by page; None where it could not be read to its end: then nothing of it is forgotten."""
-        view = _View()
+        view = _View(Turns(self._last_turns.get(shard, ""), self._settings.workers))
         start: WireItem | None = None
         try:
             while True:
+                if _is_over(budget):
+                    return None
                 page = self._engine.journal.heads(shard, self._deadline(), start)
                 for item in page.items:
                     self._see(item, view)
@@ -166,7 +173,7 @@ class Sweeper:
             self._shard_failed(shard, str(failure))
             return None
         except Exception as error:  # noqa: BLE001 - a shard nobody foresaw must not hide the others
-            self._shard_failed(shard, repr(error))
+            self._shard_failed(shard, f"{describe(error)}, {place(error)}")
             self._count_failure()
             return None
         self._sightings.keep_only(shard, view.stamps)
@@ -189,8 +196,8 @@ class Sweeper:
         sighting = self._sightings.see(head)
         if sighting is not None:
             view.stamps.add(head.stamp)
-        elif len(view.untracked) < self._settings.workers and self._is_old(head):
-            view.untracked.append(Sighting(head, 0.0, untracked=True))
+        elif self._is_old(head):
+            view.turns.offer(head)
         if sighting is not None and sighting.unreadable:
             view.unreadable += 1
             return
@@ -216,27 +223,36 @@ class Sweeper:
 
     # --- acting -------------------------------------------------------------------------------------------------
 
-    def _set_to_work(self, rank: partial[int], views: Iterable[_View], *, one_shot: bool) -> tuple[int, int]:
+    def _set_to_work(
+        self, rank: Rank, views: Iterable[_View], budget: Deadline | None, *, one_shot: bool
+    ) -> tuple[int, int]:
         """Make the crew's list anew; how many attempts are begun by it, and how many entries are held back."""
         due = self._sightings.due(rank, self.breakers.probe_tables(), one_shot=one_shot)
-        due += [sighting for view in views for sighting in view.untracked]
+        due += self._turns(views)
         # What is held back does not even cost a read: its tables are known from an earlier one.
         answers = self.breakers.admitted((sighting.tables, _is_fresh(sighting)) for sighting in due)
         admitted = list(itertools.compress(due, answers))
         with self._changed:
             if self._closed:
                 return 0, 0
+            self._until = budget
             self._waiting = deque(admitted)
             for _ in range(min(len(admitted), self._settings.workers - self._running)):
                 self._running += 1
                 self._crew.submit(self._work)
         return len(admitted), len(due) - len(admitted)
 
+    def _turns(self, views: Iterable[_View]) -> list[Sighting]:
+        """A few of those that are not remembered, of each shard."""
+        taken = [view.turns.taken() for view in views]
+        self._last_turns |= {turn[-1].head.shard: turn[-1].head.stamp for turn in taken if turn}
+        return list(itertools.chain.from_iterable(taken))
+
     def _work(self) -> None:
         """One of the crew: take the most urgent entry until there is none."""
         while True:
             with self._changed:
-                if not self._waiting:
+                if not self._waiting or _is_over(self._until):
                     self._running -= 1
                     self._changed.notify_all()
                     return
@@ -286,9 +302,22 @@ class Sweeper:
             attempt_seconds=engine.settings.attempt_deadline_seconds,
         )
 
+    def _see_through(self, budget: Deadline | None) -> int:
+        """Wait for the crew; how many entries it did not come to. What it has begun ends by deadlines of its own."""
+        self._wait_for_crew(None if budget is None else max(0.0, budget.remaining_seconds()))
+        with self._changed:
+            left = len(self._waiting)
+            self._waiting.clear()
+        if budget is not None:
+            self._wait_for_crew(self._engine.settings.attempt_seconds_max)
+        return left
+
     def _wait_for_crew(self, seconds: float | None) -> bool:
         with self._changed:
-            return self._changed.wait_for(lambda: not self._running and not self._waiting, timeout=seconds)
+            return self._changed.wait_for(self._is_at_rest, timeout=seconds)
+
+    def _is_at_rest(self) -> bool:
+        return not self._running and (not self._waiting or _is_over(self._until))
 
     # --- telling ------------------------------------------------------------------------------------------------
 
@@ -318,7 +347,7 @@ class Sweeper:
                 self._totals.conflicts += sum(trouble.permanent and trouble.kind is None for trouble in troubles)
 
     def _attempt_failed(self, write_id: str, error: Exception) -> None:
-        self._engine.events.error(Event.MONITOR_FAILED, write_id=write_id, reason=repr(error))
+        self._engine.events.error(Event.MONITOR_FAILED, write_id=write_id, reason=describe(error), where=place(error))
         self._count_failure()
         self._tell(lambda observer: observer.attempt_failed(write_id, error))
 
@@ -339,10 +368,16 @@ class Sweeper:
             try:
                 what(observer)
             except Exception as error:  # noqa: BLE001 - who listens must not stop who works
-                self._engine.events.error(Event.MONITOR_FAILED, reason=f"observer: {error!r}")
+                self._engine.events.error(
+                    Event.MONITOR_FAILED, reason=f"observer: {describe(error)}", where=place(error)
+                )
 
     def _deadline(self) -> Deadline:
         return Deadline.after(self._engine.settings.attempt_deadline_seconds, self._engine.time)
+
+
+def _is_over(budget: Deadline | None) -> bool:
+    return budget is not None and budget.passed()
 
 
 def _is_fresh(sighting: Sighting) -> bool:

@@ -5,12 +5,13 @@ Records expire after a year, by TTL: they are the one kind of record, beside hea
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Final
 
 from reliable_write import limits
 from reliable_write.clock import Deadline, HybridClock, TimeSource
-from reliable_write.dynamodb import Condition, Store
+from reliable_write.dynamodb import CallFailed, Condition, ConditionRefused, Store
 from reliable_write.system_table import TTL_ATTRIBUTE
 from reliable_write.values import WireItem
 
@@ -42,7 +43,10 @@ class AuditLog:
         self._clock = HybridClock(time)
 
     def record(self, action: str, *, operator: str, reason: str, facts: WireItem, deadline: Deadline) -> WireItem:
-        """Write down what is about to be done; the record's key, for `withdraw`."""
+        """Write down what is about to be done; the record's key, for `withdraw`.
+
+        Raises `CallFailed`; then the deed must not be done.
+        """
         now_seconds = self._time.wall_seconds()
         key: WireItem = {"pk": {"S": _PARTITION}, "sk": {"S": self._clock.stamp()}}
         item: WireItem = {
@@ -55,8 +59,20 @@ class AuditLog:
             "reason": {"S": reason},
             TTL_ATTRIBUTE: {"N": str(int(now_seconds + limits.AUDIT_SECONDS))},
         }
-        self._store.put(self._table, item, Condition("attribute_not_exists(sk)"), deadline)
+        try:
+            self._store.put(self._table, item, Condition("attribute_not_exists(sk)"), deadline)
+        except ConditionRefused:
+            return key  # keys hold a stamp, and nobody else makes ours: an earlier try, whose answer was lost
+        except CallFailed as failure:
+            if failure.ambiguous:
+                self._withdraw_what_may_be_there(key)
+            raise
         return key
+
+    def _withdraw_what_may_be_there(self, key: WireItem) -> None:
+        """A record too many (its removal failed) must not hide why there was to be none."""
+        with contextlib.suppress(CallFailed):
+            self.withdraw(key, Deadline.after(limits.ATTEMPT_DEADLINE_SECONDS, self._time))
 
     def withdraw(self, key: WireItem, deadline: Deadline) -> None:
         """The deed was refused, so it did not happen."""

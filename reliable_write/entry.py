@@ -224,6 +224,8 @@ def _decode64(text: str) -> bytes:
 
 SHARD_PREFIX: Final = "J#"
 CHUNK_PREFIX: Final = "C#"
+CHUNK_NOTE: Final = "~note"
+NOTE_ATTRIBUTE: Final = "note"
 
 
 def shard_name(shard: int) -> str:
@@ -244,6 +246,11 @@ def chunk_group(stamp: str) -> str:
 def chunk_key(stamp: Stamp, index: int) -> WireItem:
     """Where the n-th chunk of an entry's payload lives."""
     return {"pk": {"S": chunk_group(stamp)}, "sk": {"S": f"{index:04d}"}}
+
+
+def chunk_note_key(group: str) -> WireItem:
+    """Where a scheduled audit writes about the chunks of an entry: after the last of them."""
+    return {"pk": {"S": chunk_group(group)}, "sk": {"S": CHUNK_NOTE}}
 
 
 def shard_of(stamp: Stamp, shards: int) -> int:
@@ -309,7 +316,8 @@ def read_entry(item: WireItem) -> Entry:
             skipped=frozenset(item["skipped"]["SS"]) if "skipped" in item else frozenset(),
         )
     except (KeyError, ValueError, TypeError) as error:
-        raise UnreadableEntry(f"its head lacks or garbles an attribute ({error})") from error
+        missing = str(error) if isinstance(error, KeyError) else type(error).__name__  # others quote what is there
+        raise UnreadableEntry(f"its head lacks or garbles an attribute ({missing})") from error
 
 
 def _number(item: WireItem, name: str) -> int:

@@ -33,6 +33,7 @@ class Event(enum.StrEnum):
     AUDIT_SKIPPED_TABLE = "audit_skipped_table"
     AUDIT_FOREIGN_STAMP = "audit_foreign_stamp"
     TOMBSTONE_UNREADABLE = "tombstone_unreadable"
+    COLLECTION_ON = "collection_on"
     COLLECTION_OFF = "collection_off"
     COLLECTION_HELD_BACK = "collection_held_back"
     COLLECTION_OVERFULL = "collection_overfull"
@@ -43,6 +44,7 @@ class Event(enum.StrEnum):
     TABLE_TAKEN_AGAIN = "table_taken_again"
     MONITOR_STARTED = "monitor_started"
     MONITOR_DRAINED = "monitor_drained"
+    MONITOR_HINDERED = "monitor_hindered"
     MONITOR_FAILED = "monitor_failed"
 
 

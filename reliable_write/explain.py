@@ -79,12 +79,12 @@ def explain(examination: Examination, *, monitors_alive: int, now_milliseconds: 
 
 def explain_absent(write_id: str, deeds: Sequence[Deed]) -> Explanation:
     """What is to be said where the journal has no entry; `deeds` are the records of what people did to this write."""
-    discarded = next((deed for deed in deeds if deed.action == "discard"), None)
-    if discarded is not None:
+    last = max(deeds, key=_epoch_seen, default=None)
+    if last is not None and last.action == "discard":
         return Explanation(
             write_id,
             "Given up by a person.",
-            (f"{discarded.operator} discarded it. Reason: {discarded.reason}",),
+            (f"{last.operator} discarded it. Reason: {last.reason}",),
             ("What was applied before stays applied; the rest was given up.",),
             ("Nothing.",),
             (Advice("See who did what to it", f"reliable-write audit list --write {write_id}"),),
@@ -101,10 +101,7 @@ def explain_absent(write_id: str, deeds: Sequence[Deed]) -> Explanation:
     return Explanation(
         write_id,
         "The journal has no entry for it.",
-        (
-            "Either it is finished (the usual case: finished entries are removed), or it was never committed.",
-            "The journal cannot tell which. No record says that a person discarded it.",
-        ),
+        _finished_or_never_there(deeds, last),
         (
             "If it was committed, every operation of it is applied, or superseded by a later write.",
             "Look at the items: one that it put last carries this id in its stamp attribute (_rw).",
@@ -114,6 +111,42 @@ def explain_absent(write_id: str, deeds: Sequence[Deed]) -> Explanation:
             "A service that was told UNKNOWN commits the same scope again, within ten minutes, and never anew.",
         ),
         (),
+    )
+
+
+def _finished_or_never_there(deeds: Sequence[Deed], last: Deed | None) -> tuple[str, ...]:
+    discarded = next((deed for deed in deeds if deed.action == "discard"), None)
+    if discarded is None or last is None:
+        return (
+            "Either it is finished (the usual case: finished entries are removed), or it was never committed.",
+            "The journal cannot tell which. No record says that a person discarded it.",
+        )
+    return (
+        f"{discarded.operator} began to discard it; {last.operator} chose to {last.action} it after that.",
+        "So it was not given up then, and it is finished: finished entries are removed.",
+    )
+
+
+def _epoch_seen(deed: Deed) -> int:
+    """The later of two deeds saw the higher epoch, whatever their clocks say; equal ones stay in their order."""
+    return int(deed.facts.get("epoch", {}).get("N", 0))
+
+
+def explain_garbled(write_id: str, reason: str) -> Explanation:
+    """What is to be said about an entry of which not even the head makes sense."""
+    return Explanation(
+        write_id,
+        "In the journal, but its entry cannot be read.",
+        (f"Its entry is damaged: {reason}.",),
+        ("What it wanted to write cannot be told.",),
+        ("Nothing. It is left exactly as it is, by monitors and by these commands: none of them changes it.",),
+        (
+            Advice(
+                "Restore the system table to a moment before the damage, beside the live one, and compare; to see "
+                "whether others are damaged too",
+                "reliable-write writes list --state unreadable",
+            ),
+        ),
     )
 
 
@@ -304,7 +337,7 @@ def _attempts(count: int) -> str:
 
 def _table_in(reason: str, otherwise: str) -> str:
     """The table that a failed call was about, as its error tells it."""
-    found = re.search(r" on table (\S+)$", reason)
+    found = re.search(r" on table ([\w.-]+)", reason)
     return found[1] if found else otherwise
 
 

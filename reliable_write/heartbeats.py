@@ -15,6 +15,8 @@ from reliable_write.system_table import TTL_ATTRIBUTE
 from reliable_write.values import WireItem
 from reliable_write.workers import Workers
 
+SCHEDULE: Final = "schedule"
+"""The name under which all scheduled runs leave one heartbeat: each is another process, and gone at once."""
 _PARTITION: Final = "M"
 
 
@@ -27,11 +29,18 @@ class Heartbeat:
     age_seconds: float
     """By this machine's wall clock; negative where the monitor's is ahead."""
     version: str
+    counts_seconds: float = limits.HEARTBEAT_ALIVE_SECONDS
+    """How long this sign counts; longer where runs come on a schedule."""
 
     @property
     def alive(self) -> bool:
         """Whether it was renewed lately enough."""
-        return abs(self.age_seconds) < limits.HEARTBEAT_ALIVE_SECONDS
+        return abs(self.age_seconds) < self.counts_seconds
+
+    @property
+    def stays(self) -> bool:
+        """Whether it is somebody who looks all the time, and not a schedule."""
+        return self.monitor != SCHEDULE
 
 
 class Heartbeats:
@@ -42,13 +51,21 @@ class Heartbeats:
         self._table = table
         self._time = time
 
-    def beat(self, monitor: str, version: str, deadline: Deadline) -> None:
-        """Renew this monitor's record."""
+    def beat(
+        self,
+        monitor: str,
+        version: str,
+        deadline: Deadline,
+        *,
+        counts_seconds: float = limits.HEARTBEAT_ALIVE_SECONDS,
+    ) -> None:
+        """Renew this monitor's record; it counts for so long."""
         now_seconds = self._time.wall_seconds()
         item: WireItem = {
             **_key(monitor),
             "seen_at": {"N": str(int(now_seconds * 1000))},
             "version": {"S": version},
+            "counts_seconds": {"N": str(counts_seconds)},
             TTL_ATTRIBUTE: {"N": str(int(now_seconds + limits.HEARTBEAT_KEPT_SECONDS))},
         }
         # The condition is always true of a heartbeat; it keeps the rule that no write to this table is unconditional.
@@ -61,15 +78,23 @@ class Heartbeats:
     def all(self, deadline: Deadline) -> list[Heartbeat]:
         """All records that are there, dead monitors' among them, in order of name."""
         now_seconds = self._time.wall_seconds()
-        page = self._store.query(self._table, _PARTITION, deadline)
+        items: list[WireItem] = []
+        start: WireItem | None = None
+        while True:
+            page = self._store.query(self._table, _PARTITION, deadline, start=start)
+            items += page.items
+            start = page.next_key
+            if start is None:
+                break
         return [
             Heartbeat(
                 monitor=item["sk"]["S"],
                 seen_at_milliseconds=int(item["seen_at"]["N"]),
                 age_seconds=now_seconds - int(item["seen_at"]["N"]) / 1000,
                 version=item.get("version", {}).get("S", ""),
+                counts_seconds=float(item.get("counts_seconds", {}).get("N", limits.HEARTBEAT_ALIVE_SECONDS)),
             )
-            for item in page.items
+            for item in items
             if "seen_at" in item
         ]
 
@@ -113,7 +138,8 @@ class MonitorCheck:
                     Event.NO_MONITOR,
                     write_id=write_id,
                     last_seen_seconds=min((round(beat.age_seconds) for beat in beats), default=None),
-                    told="committed writes wait to be finished and no monitor has a heartbeat: start write-monitor",
+                    told="committed writes wait to be finished and no monitor has a heartbeat: start write-monitor, or "
+                    "see why its scheduled runs do not come",
                 )
 
 

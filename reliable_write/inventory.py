@@ -7,16 +7,16 @@ last page; a pass that ends by an exception has shown nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from reliable_write.clock import Deadline
 from reliable_write.dynamodb import Store
-from reliable_write.entry import CHUNK_PREFIX, SHARD_PREFIX
+from reliable_write.entry import CHUNK_NOTE, CHUNK_PREFIX, NOTE_ATTRIBUTE, SHARD_PREFIX
 from reliable_write.tombstones import TOMBSTONE_PREFIX, Tombstone, read_tombstone
 from reliable_write.values import WireItem
 
-_ATTRIBUTES = ("pk", "sk", "stamp", "table", "key")
+_ATTRIBUTES = ("pk", "sk", "stamp", "table", "key", NOTE_ATTRIBUTE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ class Glimpse:
     """Sort keys of everything in a shard, of whatever state, format or shape."""
     chunk_groups: frozenset[str]
     """Stamps, as in the partition names, of entries whose payload lies in chunks, or did."""
+    chunk_notes: Mapping[str, str]
+    """What scheduled audits wrote about such groups."""
     tombstones: tuple[Tombstone, ...]
     unreadable_tombstones: tuple[str, ...]
     """Partition names of tombstones that hold no stamp, table or key."""
@@ -56,6 +58,11 @@ def _sorted_by_kind(items: list[WireItem]) -> Glimpse:
     return Glimpse(
         entries=tuple(item["sk"]["S"] for name, item in named if name.startswith(SHARD_PREFIX)),
         chunk_groups=frozenset(name.removeprefix(CHUNK_PREFIX) for name, _ in named if name.startswith(CHUNK_PREFIX)),
+        chunk_notes={
+            name.removeprefix(CHUNK_PREFIX): item.get(NOTE_ATTRIBUTE, {}).get("S", "")
+            for name, item in named
+            if name.startswith(CHUNK_PREFIX) and item["sk"]["S"] == CHUNK_NOTE
+        },
         tombstones=tuple(tombstone for tombstone in tombstones.values() if tombstone is not None),
         unreadable_tombstones=tuple(name for name, tombstone in tombstones.items() if tombstone is None),
     )

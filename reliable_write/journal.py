@@ -14,6 +14,7 @@ Invariants, which every verb keeps:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -22,13 +23,16 @@ from reliable_write import limits
 from reliable_write.clock import Deadline, Stamp, is_stamp
 from reliable_write.dynamodb import CallFailed, Condition, ConditionRefused, Page, Store
 from reliable_write.entry import (
+    CHUNK_NOTE,
     HEAD_ATTRIBUTES,
+    NOTE_ATTRIBUTE,
     Entry,
     State,
     UnreadableEntry,
     check_format,
     chunk_group,
     chunk_key,
+    chunk_note_key,
     decode_operations,
     entry_item,
     entry_key,
@@ -192,7 +196,21 @@ class Journal:
             if not page.items:
                 return removed
             self._store.delete_many(self.table, page.items, deadline())
-            removed += len(page.items)
+            removed += sum(item["sk"]["S"] != CHUNK_NOTE for item in page.items)
+
+    def annotate_chunks(self, group: str, seen: str | None, note: str | None, deadline: Deadline) -> None:
+        """Write a note beside the chunks of an entry, or take it away, if the one there still is that given.
+
+        It lies in their partition: their removal takes it along. Who reads chunks names them, and never sees it.
+        """
+        names, values = {"#n": NOTE_ATTRIBUTE}, {":seen": {"S": seen or ""}}
+        as_seen = _FRESH if seen is None else Condition("#n = :seen", names, values)
+        key = chunk_note_key(group)
+        with contextlib.suppress(ConditionRefused):
+            if note is None:
+                self._store.delete(self.table, key, as_seen, deadline)
+            else:
+                self._store.put(self.table, {**key, NOTE_ATTRIBUTE: {"S": note}}, as_seen, deadline)
 
     # --- looking ------------------------------------------------------------------------------------------------
 

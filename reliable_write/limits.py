@@ -89,14 +89,22 @@ RECEIPT_RETENTION_SECONDS: Final = 14 * 86_400.0
 most task queues give up within 14 days."""
 CLOCK_ORDER_COLLECTION_SECONDS: Final = 86_400.0
 """How much longer tombstones live where nobody witnesses them: the most by which two followed clocks may differ."""
+SCHEDULED_AUDIT_MARGIN_SECONDS: Final = 86_400.0
+"""Added to each wait of scheduled audits, where one machine's wall clock begins it and another's ends it. AWS refuses
+requests of a machine whose clock is off by more than minutes, and collection is off where signatures are not checked:
+a day is far beyond what two machines that are answered can differ by, and the same as for stamps."""
 EARLY_AUDIT_SECONDS: Final = ATTEMPT_DEADLINE_SECONDS + LEASE_SECONDS + READ_TIMEOUT_SECONDS
 """After a tombstone is first seen: attempts begun before it are out of time, and what they sent has arrived. A ghost
 that comes later still is found before the tombstone is collected."""
+AUDIT_PAUSE_SECONDS_MAX: Final = 86_400.0
+"""Between audits of a key whose tombstone an older entry holds back: half a million keys are six reads a second."""
 WATCHED_TOMBSTONES_MAX: Final = 500_000
 """Tombstones one auditor follows at a time, in at most some 200 MB; others wait until some of these are collected."""
 WATCHED_CHUNK_GROUPS_MAX: Final = 50_000
 WATCHED_RECEIPTS_MAX: Final = 200_000
 """Receipts old enough to go that one auditor follows at a time."""
+WATCHED_ENTRIES_MAX: Final = 200_000
+"""Entries a scheduled audit remembers to tell chunks with a head from those without; with more it judges no chunks."""
 COLLECTIONS_PER_AUDIT_MAX: Final = 20_000
 STAMP_AHEAD_SECONDS_MAX: Final = 86_400.0
 """A stamp further in the future than this is not taken for ours: following it would move everybody's clock."""
@@ -114,6 +122,7 @@ UNCLASSIFIED_ATTEMPTS_MAX: Final = 20
 TABLE_MISSING_SECONDS: Final = 600.0
 ZSTD_LEVEL: Final = 3
 
+assert SCHEDULED_AUDIT_MARGIN_SECONDS >= 2 * SIGNED_REQUEST_SECONDS, "two clocks, each as wrong as is answered"
 assert SCOPE_ITEMS_MAX == 625  # noqa: PLR2004 - the promise of the first page
 assert BATCH_ITEMS_MAX <= BATCH_WRITE_REQUESTS_MAX
 assert AT_COMMIT_KEYS_MAX == 49  # noqa: PLR2004 - the promise of the documents

@@ -19,7 +19,7 @@ from reliable_write.audit_log import AuditLog
 from reliable_write.clock import Deadline, Stamp, TimeSource
 from reliable_write.dynamodb import CallFailed, Store
 from reliable_write.entry import Entry, State, UnreadableEntry, check_format, check_state
-from reliable_write.errors import EntryNotFoundError, TooLateError, UnsupportedOperationError, WriteRejectedError
+from reliable_write.errors import TooLateError, UnsupportedOperationError, WriteRejectedError
 from reliable_write.journal import Journal
 from reliable_write.operations import Action, Delete, Operation, Put, StampNames, located_actions
 from reliable_write.policy import Reading, read_stamps, stamp_of
@@ -28,6 +28,9 @@ from reliable_write.values import WireItem
 from reliable_write.workers import Workers
 
 T = TypeVar("T")
+
+
+_BY_PERSON = "set aside by "
 
 
 class Found(enum.StrEnum):
@@ -163,6 +166,8 @@ class Operators:
         self, write_id: str, places: Sequence[str], *, operator: str, reason: str, seen_epoch: int | None = None
     ) -> Entry:
         """Give up single operations, by their places; the others go on."""
+        if not places:
+            raise WriteRejectedError(f"No operation of write {write_id} was named: say which.", write_id=write_id)
         entry = _known(self._find(write_id, seen_epoch))
         try:
             known = {place for place, _ in located_actions(self.operations(entry))}
@@ -179,26 +184,40 @@ class Operators:
     def quarantine(self, write_id: str, *, operator: str, reason: str, seen_epoch: int | None = None) -> Entry:
         """Set it aside: no monitor tries it until somebody retries it."""
         entry = _known(self._find(write_id, seen_epoch))
-        told = f"set aside by {operator}: {reason}"
+        told = _after_cause(entry, f"{_BY_PERSON}{operator}: {reason}")
         return self._deed("quarantine", entry, operator, reason, {}, partial(self._journal.quarantine, entry, told))
 
-    def discard(self, write_id: str, *, operator: str, reason: str, seen_epoch: int | None = None) -> None:
+    def discard(
+        self,
+        write_id: str,
+        *,
+        operator: str,
+        reason: str,
+        seen_epoch: int | None = None,
+        attempts_over: bool = False,
+    ) -> None:
         """Stop trying, for good. Not an undo: what was applied stays.
 
-        A pending one takes a lease longer (`limits.LEASE_SECONDS`): see `_give_up`.
+        Takes a lease (`limits.LEASE_SECONDS`): see `_give_up`. `attempts_over`: the caller saw it quarantined under
+        `seen_epoch` at least a lease ago; for many, who wait once.
         """
         entry = _known(self._find(write_id, seen_epoch))
-        self._deed("discard", entry, operator, reason, {}, partial(self._give_up, entry, operator))
+        attempts_over = attempts_over and seen_epoch is not None and entry.state == State.QUARANTINED
+        give_up = partial(self._give_up, entry, operator, attempts_over)
+        self._deed("discard", entry, operator, reason, {}, give_up)
 
-    def _give_up(self, entry: Entry, operator: str, deadline: Deadline) -> None:
+    def _give_up(self, entry: Entry, operator: str, attempts_over: bool, deadline: Deadline) -> None:
         """Remove the entry once nobody can be working on it.
 
         An attempt under way does not look at the entry again before it has written everything: removed under it, the
         write would be both discarded and finished. So it is set aside first, which no new attempt gets past, and the
         time of any earlier attempt is awaited; if one of them finished the write, the entry is gone and this is late.
+        One that is quarantined already may have been set aside a moment ago, under an attempt: nothing in it tells.
         """
         if entry.state == State.PENDING:
-            entry = self._journal.quarantine(entry, f"being discarded by {operator}", deadline)
+            told = _after_cause(entry, f"{_BY_PERSON}{operator}: being discarded")
+            entry = self._journal.quarantine(entry, told, deadline)
+        if not attempts_over:
             self._time.sleep(limits.LEASE_SECONDS)
             deadline = self._deadline()
         self._journal.discard(entry, deadline)
@@ -232,8 +251,9 @@ class Operators:
         try:
             entry = self._journal.find(write_id, self._deadline())
         except UnreadableEntry as error:
-            raise EntryNotFoundError(
-                f"The entry of write {write_id} is there and cannot be read: {error.reason}.", write_id=write_id
+            raise UnsupportedOperationError(
+                f"The entry of write {write_id} is there and cannot be read: {error.reason}. Nothing was changed.",
+                write_id=write_id,
             ) from error
         if seen_epoch is not None and entry.epoch != seen_epoch:
             raise TooLateError(
@@ -258,6 +278,12 @@ def _known(entry: Entry) -> Entry:
             write_id=entry.write_id,
         ) from error
     return entry
+
+
+def _after_cause(entry: Entry, told: str) -> str:
+    """The reason a person gives stands behind the error that was there: without that, nobody could mend the cause."""
+    cause = (entry.last_error or "").partition(_BY_PERSON)[0].rstrip("; ")
+    return f"{cause}; {told}" if cause else told
 
 
 def _is_bare(item: WireItem, names: StampNames) -> bool:

@@ -6,9 +6,10 @@ keeps attempts counted; safety does not lean on it, because every write it leads
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +19,7 @@ from reliable_write.entry import Entry, State, UnreadableEntry, check_state, rea
 from reliable_write.errors import EntryNotFoundError, TooLateError
 from reliable_write.events import Event, Events
 from reliable_write.journal import Journal
-from reliable_write.operations import Operation, located_actions
+from reliable_write.operations import Action, Operation, located_actions
 from reliable_write.policy import Fate, backoff_seconds, decide
 from reliable_write.propagation import Propagation, Result
 from reliable_write.values import WireItem
@@ -51,7 +52,7 @@ class ResumeReport:
     results: tuple[Result, ...] = ()
     reason: str = ""
     tables: frozenset[str] = frozenset()
-    """The tables it writes to, where its operations could be read."""
+    """The tables it still writes to, where its operations could be read."""
     next_at_milliseconds: int = 0
     """When the next attempt is due, where one is; wall time."""
 
@@ -131,13 +132,11 @@ class Recovery:
         """
         reports: list[ResumeReport] = []
         for shard in range(self._journal.shards):
-            standing = _standing([self._look_at(shard)])
-            reports += [_report(unreadable) for unreadable in standing.unreadable]
-            reports += [
-                self._resume(entry, self._deadline())
-                for entry in standing.entries
-                if entry.state != State.QUARANTINED and self._is_older(entry, older_than_seconds)
-            ]
+            try:
+                for item in self._journal.partition(shard, self._deadline):
+                    reports += self._resume_found(_read(item), older_than_seconds)
+            except CallFailed as failure:
+                reports.append(_report(Unreadable(shard_name(shard), "", str(failure))))
         return reports
 
     def status(self, write_id: str) -> WriteState:
@@ -157,6 +156,14 @@ class Recovery:
         except UnreadableEntry:
             return WriteState.PENDING
         return WriteState.QUARANTINED if entry.state == State.QUARANTINED else WriteState.PENDING
+
+    def _resume_found(self, found: Entry | Unreadable, older_than_seconds: float) -> list[ResumeReport]:
+        """Page by page, so that a backlog of large entries is never in memory as a whole."""
+        if isinstance(found, Unreadable):
+            return [_report(found)]
+        if found.state == State.QUARANTINED or not self._is_older(found, older_than_seconds):
+            return []
+        return [self._resume(found, self._deadline())]
 
     def resume(self, write_id: str) -> ResumeReport:
         """One attempt to finish the entry with this write id.
@@ -198,8 +205,8 @@ class Recovery:
             return ResumeReport(entry.write_id, Resumed.QUARANTINED, reason=entry.last_error or "")
         try:
             check_state(entry)
-            operations = self._journal.operations(entry, deadline)
-            tables = frozenset(operation.table for operation in operations)
+            actions = _not_given_up(entry, self._journal.operations(entry, deadline))
+            tables = frozenset(action.table for _, action in actions)
             if not gate(tables):
                 return ResumeReport(entry.write_id, Resumed.HELD_BACK, tables=tables)
             claimed = self._journal.claim(entry, self._owner, deadline)
@@ -209,7 +216,7 @@ class Recovery:
             return ResumeReport(entry.write_id, Resumed.TOO_LATE)
         except CallFailed as failure:
             return ResumeReport(entry.write_id, Resumed.STILL_PENDING, reason=str(failure))
-        return self._attempt(claimed, operations, deadline)
+        return self._attempt(claimed, actions, deadline)
 
     def _unreadable(self, write_id: str, error: UnreadableEntry) -> ResumeReport:
         self._events.error(Event.ENTRY_UNREADABLE, write_id=write_id, reason=error.reason)
@@ -219,8 +226,7 @@ class Recovery:
         age_seconds = self._time.wall_seconds() - entry.committed_at_milliseconds / 1000
         return age_seconds >= seconds or age_seconds < 0
 
-    def _attempt(self, entry: Entry, operations: tuple[Operation, ...], deadline: Deadline) -> ResumeReport:
-        actions = [located for located in located_actions(operations) if located[0] not in entry.skipped]
+    def _attempt(self, entry: Entry, actions: Sequence[tuple[str, Action]], deadline: Deadline) -> ResumeReport:
         results = self._propagation.apply(entry.stamp, actions, deadline, late=True)
         troubles = [result.trouble for result in results if result.trouble is not None]
         age_seconds = self._time.wall_seconds() - entry.committed_at_milliseconds / 1000
@@ -234,7 +240,7 @@ class Recovery:
         except CallFailed as failure:
             # Not noted, so it is due again after the lease; nothing is lost by that.
             resumed, reason = Resumed.STILL_PENDING, str(failure)
-        tables = frozenset(operation.table for operation in operations)
+        tables = frozenset(action.table for _, action in actions)
         return ResumeReport(entry.write_id, resumed, tuple(results), reason, tables, next_at)
 
     def _settle(self, entry: Entry, fate: Fate, reason: str, next_at_milliseconds: int) -> Resumed:
@@ -245,12 +251,30 @@ class Recovery:
             self._events.info(Event.ENTRY_RECOVERED, write_id=entry.write_id, attempts=entry.attempts)
             return Resumed.FINISHED
         if fate is Fate.QUARANTINE:
-            self._journal.quarantine(entry, reason, deadline)
+            self._set_aside(entry, reason, deadline)
             self._events.error(Event.ENTRY_QUARANTINED, write_id=entry.write_id, reason=reason)
             return Resumed.QUARANTINED
         self._journal.postpone(entry, reason, next_at_milliseconds, deadline)
         self._events.warning(Event.ENTRY_STILL_PENDING, write_id=entry.write_id, reason=reason, attempts=entry.attempts)
         return Resumed.STILL_PENDING
+
+    def _set_aside(self, entry: Entry, reason: str, deadline: Deadline) -> None:
+        """Quarantine; returns only where it was done, and was our doing as far as can be told: who returns alarms.
+
+        Where an answer was lost, the entry itself is asked. Taken for somebody else's doing, it would wait for a person
+        whom nobody has called; in doubt (an operator set it aside at the same moment) there is one call too many.
+        """
+        try:
+            self._journal.quarantine(entry, reason, deadline)
+        except (TooLateError, CallFailed) as error:
+            if not (error.ambiguous and self._stands_aside(entry)):
+                raise
+
+    def _stands_aside(self, entry: Entry) -> bool:
+        with contextlib.suppress(CallFailed, UnreadableEntry):
+            current = self._journal.read(entry.shard, entry.stamp, self._deadline())
+            return current is not None and current.state == State.QUARANTINED and current.epoch == entry.epoch + 1
+        return False
 
     def _look_at(self, shard: int) -> list[Entry | Unreadable]:
         """One shard, page by page, each with a deadline of its own: a long backlog is read for as long as it takes."""
@@ -263,6 +287,10 @@ class Recovery:
 
     def _deadline(self) -> Deadline:
         return Deadline.after(self._attempt_seconds, self._time)
+
+
+def _not_given_up(entry: Entry, operations: Sequence[Operation]) -> list[tuple[str, Action]]:
+    return [(place, action) for place, action in located_actions(operations) if place not in entry.skipped]
 
 
 def _read(item: WireItem) -> Entry | Unreadable:

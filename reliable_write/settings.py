@@ -60,9 +60,13 @@ class Settings(BaseModel):
         pattern=r"^[A-Za-z0-9_.-]+$",
         description="The table of the journal; one for all writers and monitors of the same items.",
     )
-    region: str | None = Field(default=None, description="AWS Region; botocore's own chain where not given.")
-    profile: str | None = Field(default=None, description="Profile of the AWS configuration files.")
-    endpoint_url: str | None = Field(default=None, description="Another endpoint, such as ScyllaDB Alternator's.")
+    region: str | None = Field(
+        default=None, min_length=1, description="AWS Region; botocore's own chain where not given."
+    )
+    profile: str | None = Field(default=None, min_length=1, description="Profile of the AWS configuration files.")
+    endpoint_url: str | None = Field(
+        default=None, min_length=1, description="Another endpoint, such as ScyllaDB Alternator's."
+    )
     attempt_deadline_seconds: float = Field(
         default=limits.ATTEMPT_DEADLINE_SECONDS,
         gt=0,
@@ -120,6 +124,13 @@ class Settings(BaseModel):
             return Settings(**{**self.model_dump(exclude={"destinations"}), "destinations": merged})
         except ValidationError as error:
             raise ConfigurationError(_explain(error, {"destinations"})) from error
+
+    @property
+    def attempt_seconds_max(self) -> float:
+        """The longest an attempt at an entry and the note of what became of it may take, each with an answer that is
+        waited for to the last.
+        """
+        return 2 * (self.attempt_deadline_seconds + self.connect_timeout_seconds + self.read_timeout_seconds)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **given: object) -> Settings:

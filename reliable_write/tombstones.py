@@ -6,11 +6,13 @@ without TTL: removing one while an older entry is still alive would bring a dele
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Final
 
 from reliable_write.clock import Deadline, Stamp, TimeSource, is_too_far_ahead
 from reliable_write.dynamodb import Condition, ConditionRefused, Store
+from reliable_write.entry import NOTE_ATTRIBUTE
 from reliable_write.operations import Action, AnyAction, Delete, key_hash
 from reliable_write.policy import stamp_of
 from reliable_write.values import WireItem
@@ -29,6 +31,8 @@ class Tombstone:
     table: str
     key: WireItem
     """The deleted item's key."""
+    note: str | None = None
+    """What a scheduled audit wrote on it."""
 
 
 def tombstone_key(action: AnyAction) -> WireItem:
@@ -52,7 +56,7 @@ def read_tombstone(item: WireItem) -> Tombstone | None:
     table, key = item.get("table", {}).get("S"), item.get("key", {}).get("M")
     if stamp is None or not table or not key:
         return None
-    return Tombstone(item["pk"]["S"], stamp, table, key)
+    return Tombstone(item["pk"]["S"], stamp, table, key, item.get(NOTE_ATTRIBUTE, {}).get("S"))
 
 
 class ForeignTombstone(Exception):
@@ -93,6 +97,20 @@ class Tombstones:
         """The tombstone itself if it is still there as it was; None if it is gone or a newer delete renewed it."""
         item = self._store.get(self.table, _place(tombstone), deadline)
         return tombstone if item is not None and tombstone_stamp(item) == tombstone.stamp else None
+
+    def annotate(self, name: str, stamp: Stamp, seen: str | None, note: str, deadline: Deadline) -> None:
+        """Write a note on the tombstone of this name, if its stamp and its note still are those given; else nothing.
+
+        The put of a newer delete wipes notes out; `mark` with the same stamp again, or an older one, leaves them.
+        """
+        as_seen = Condition(
+            f"#s = :stamp AND {'attribute_not_exists(#n)' if seen is None else '#n = :seen'}",
+            {"#s": "stamp", "#n": NOTE_ATTRIBUTE},
+            {":stamp": {"S": stamp}, ":note": {"S": note}, **({} if seen is None else {":seen": {"S": seen}})},
+        )
+        key: WireItem = {"pk": {"S": name}, "sk": _SORT_KEY}
+        with contextlib.suppress(ConditionRefused):
+            self._store.update(self.table, key, "SET #n = :note", as_seen, deadline)
 
     def collect(self, tombstone: Tombstone, deadline: Deadline) -> bool:
         """Remove it unless a newer delete renewed it; whether it was this call that removed it.

@@ -188,19 +188,21 @@ class _Work:
         `Operators.discard` does the same for a single write, and tells why.
         """
         pending = tuple(write for write in plan.writes if write.state == State.PENDING)
-        if not pending:
-            return self.do(plan)
-        reason = f"{plan.reason} (set aside before it is discarded)"
-        aside = self.do(replace(plan, action="quarantine", reason=reason, writes=pending, preparing=True))
+        aside = self._set_aside(plan, pending) if pending else Outcome(plan, ())
         epochs = {result.write_id: result.epoch for result in aside.results if result.ended is Ended.DONE}
         settled = {result.write_id: result for result in aside.results if result.ended is not Ended.DONE}
-        plan = replace(plan, writes=tuple(_set_aside(write, epochs) for write in plan.writes))
-        if not aside.stopped and epochs:
+        plan = replace(plan, writes=tuple(_as_left(write, epochs) for write in plan.writes))
+        goes = any(write.state == State.QUARANTINED and write.write_id not in settled for write in plan.writes)
+        if goes and not aside.stopped:
             self._await_attempts()
         if aside.stopped or self._stop.is_set():
             return Outcome(plan, tuple(settled.values()), aside.stopped or INTERRUPTED)
         rest = self.do(replace(plan, writes=tuple(write for write in plan.writes if write.write_id not in settled)))
         return Outcome(plan, (*settled.values(), *rest.results), rest.stopped)
+
+    def _set_aside(self, plan: Plan, pending: tuple[Reviewed, ...]) -> Outcome:
+        reason = f"{plan.reason} (set aside before it is discarded)"
+        return self.do(replace(plan, action="quarantine", reason=reason, writes=pending, preparing=True))
 
     def _await_attempts(self) -> None:
         self._audience.begin("wait for attempts to end", 0)
@@ -209,7 +211,7 @@ class _Work:
             self._desk.engine.time.sleep(STEP_SECONDS)
 
 
-def _set_aside(write: Reviewed, epochs: dict[str, int | None]) -> Reviewed:
+def _as_left(write: Reviewed, epochs: dict[str, int | None]) -> Reviewed:
     """The write as we left it, so that the second step, or a plan of what remains, goes on from there."""
     if write.write_id not in epochs:
         return write
@@ -254,7 +256,7 @@ def _deed(desk: Desk, plan: Plan, write: Reviewed, operator: str) -> Callable[[]
         case "quarantine":
             return partial(operators.quarantine, write.write_id, **common)
         case "discard":
-            return partial(operators.discard, write.write_id, **common)
+            return partial(operators.discard, write.write_id, **common, attempts_over=write.epoch is not None)
     raise AssertionError(plan.action)
 
 
@@ -268,14 +270,15 @@ def _attempt(desk: Desk, write_id: str) -> Result:
 
 
 @contextlib.contextmanager
-def stopped_by_ctrl_c() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets; a second one ends the process as ever."""
+def stopped_by_ctrl_c(tell: Callable[[], None]) -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets, after which `tell` is called; a second one ends the process as ever."""
     stop = threading.Event()
     before = signal.getsignal(signal.SIGINT)
 
     def on_interrupt(_number: int, _frame: object) -> None:
         stop.set()
         signal.signal(signal.SIGINT, before)
+        tell()
 
     signal.signal(signal.SIGINT, on_interrupt)
     try:

@@ -26,6 +26,12 @@ class Connection:
         """The system table's name."""
         return self.settings.system_table
 
+    @property
+    def place(self) -> dict[str, Any]:
+        """Which installation it is, for JSON and for plans."""
+        meta = self.client.meta
+        return {"system_table": self.table, "region": meta.region_name, "endpoint_url": meta.endpoint_url}
+
     def deadline(self) -> Deadline:
         """A deadline for one step of a command, beginning now."""
         return Deadline.after(limits.ATTEMPT_DEADLINE_SECONDS, self.time)

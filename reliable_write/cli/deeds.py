@@ -17,6 +17,7 @@ from reliable_write.cli.desk import Desk
 from reliable_write.cli.exits import CommandError, ExitCode
 from reliable_write.cli.listing import UNREADABLE, Filters, look, row_of
 from reliable_write.cli.plans import Plan, Reviewed, reviewed, write_plan
+from reliable_write.cli.showing import examined
 from reliable_write.entry import State, UnreadableEntry
 from reliable_write.errors import EntryNotFoundError
 from reliable_write.operations import located_actions
@@ -38,6 +39,8 @@ class Selection:
     oldest_seconds: float | None = None
     unread_shards: tuple[str, ...] = ()
     without_tables: int = 0
+    other_tables: tuple[str, ...] = ()
+    """As in `Listing`."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -82,12 +85,14 @@ def select_filtered(desk: Desk, action: str, filters: Filters) -> Selection:
     listing = look(desk, filters)
     rows = [row for row in listing.rows if row.epoch is not None]
     oldest = max((row.age_seconds or 0.0 for row in rows), default=None)
-    return Selection(tuple(map(reviewed, rows)), oldest, listing.unread_shards, listing.without_tables)
+    return Selection(
+        tuple(map(reviewed, rows)), oldest, listing.unread_shards, listing.without_tables, listing.other_tables
+    )
 
 
 def places_of(desk: Desk, write_id: str, asked: Sequence[str]) -> tuple[Reviewed, tuple[str, ...]]:
     """The write, and the places that `--op` names: `3` for all of an operation, `3.4` or a full place for one item."""
-    entry = desk.engine.operators.examine(write_id)
+    entry = examined(desk, write_id)
     if entry.unreadable is not None:
         raise CommandError(
             ExitCode.PARTLY,

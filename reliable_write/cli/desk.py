@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,8 +13,10 @@ from reliable_write.cli.options import At
 from reliable_write.clock import Deadline
 from reliable_write.dynamodb import CallFailed, open_calls
 from reliable_write.engine import Engine, assemble
+from reliable_write.errors import ConfigurationError
 from reliable_write.events import Events
 from reliable_write.heartbeats import Heartbeat
+from reliable_write.policy import FailureKind
 from reliable_write.workers import ThreadWorkers
 
 OUTER_THREADS: Final = 8
@@ -30,12 +31,12 @@ class Desk:
     connection: Connection
     engine: Engine
     outer: ThreadWorkers
-    given: str
+    at: At
     """The connection options of this command line, to be repeated in the commands it tells."""
 
     def told(self, command: str) -> str:
         """A command as it must be typed to reach the same installation."""
-        return f"{command} {self.given}" if self.given and command.startswith("reliable-write ") else command
+        return self.at.told(command)
 
     def now_milliseconds(self) -> int:
         """Wall time of this machine."""
@@ -47,12 +48,7 @@ class Desk:
 
     def place(self) -> dict[str, Any]:
         """Which installation it is, for JSON and for plans."""
-        meta = self.connection.client.meta
-        return {
-            "system_table": self.connection.table,
-            "region": meta.region_name,
-            "endpoint_url": meta.endpoint_url,
-        }
+        return self.connection.place
 
     def heartbeats(self) -> list[Heartbeat]:
         """All monitors that are, or were lately."""
@@ -75,27 +71,43 @@ class Desk:
 def open_desk(at: At) -> Iterator[Desk]:
     """Connect, read the installation, and close everything afterwards. Raises as `connect` and `assemble` do."""
     connection = connect(**at._asdict())
-    settings = connection.settings
-    engine = assemble(
-        open_calls(settings, connection.client),
-        settings,
-        connection.time,
-        ThreadWorkers(settings.propagation_threads),
-        Events(_Silent()),
-    )
+    with contextlib.closing(connection.client), seated(connection, at) as desk:
+        yield desk
+
+
+@contextlib.contextmanager
+def seated(connection: Connection, at: At) -> Iterator[Desk]:
+    """The same for a connection that is open already, and stays open."""
+    engine = _assembled(connection, at)
     outer = ThreadWorkers(OUTER_THREADS)
     try:
-        yield Desk(connection, engine, outer, _as_typed(at))
+        yield Desk(connection, engine, outer, at)
     finally:
         outer.close()
         engine.close()
-        connection.client.close()
 
 
-def _as_typed(at: At) -> str:
-    given = at._asdict().items()
-    words = [f"--{name.replace('_', '-')} {shlex.quote(value)}" for name, value in given if value is not None]
-    return " ".join(words)
+def _assembled(connection: Connection, at: At) -> Engine:
+    settings = connection.settings
+    workers = ThreadWorkers(settings.propagation_threads)
+    try:
+        return assemble(open_calls(settings, connection.client), settings, connection.time, workers, Events(_Silent()))
+    except ConfigurationError as error:
+        workers.close()
+        failure = error.__cause__
+        if isinstance(failure, CallFailed) and failure.kind is FailureKind.TABLE_MISSING:
+            raise ConfigurationError(_not_here(connection, at)) from failure
+        raise
+
+
+def _not_here(connection: Connection, at: At) -> str:
+    """Mostly it is another Region or profile: who ran `init` on the word of an error would make a second journal."""
+    place = connection.place
+    return (
+        f"There is no system table {place['system_table']!r} in {place['region']} at {place['endpoint_url']}. "
+        "If it is elsewhere, give --region, --profile, --endpoint-url or --system-table. "
+        f"Only if it is to be made here, run: {at.told('reliable-write init')}"
+    )
 
 
 class _Silent:

@@ -13,13 +13,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from reliable_write import limits
-from reliable_write.cli.desk import Desk
-from reliable_write.cli.exits import ExitCode
+from reliable_write.cli.connect import Connection
+from reliable_write.cli.desk import seated
+from reliable_write.cli.exits import ExitCode, ending_of
 from reliable_write.cli.installation import Wishes, inspect, matters
 from reliable_write.cli.listing import Overview, overview
-from reliable_write.dynamodb import CallFailed
+from reliable_write.cli.options import At
+from reliable_write.dynamodb import CallFailed, is_aws
 from reliable_write.dynamodb.failures import CONDITION_CODE, translate
 from reliable_write.entry import State
+from reliable_write.errors import ConfigurationError
 from reliable_write.explain import duration
 from reliable_write.permissions import DESTINATION_ACTIONS, SYSTEM_TABLE_ACTIONS, Role
 from reliable_write.policy import FailureKind
@@ -27,6 +30,8 @@ from reliable_write.policy import FailureKind
 CLOCK_WARNING_SECONDS: Final = 5.0
 CLOCK_FAILURE_SECONDS: Final = 300.0
 """AWS refuses signatures this far off."""
+_TABLE: Final = "table"
+"""The check that there is a system table and that it can be asked; made only where it fails."""
 _NEVER: Final = "attribute_exists(#k) AND attribute_not_exists(#k)"
 _SAMPLES: Final = {"S": {"S": "reliable-write-doctor"}, "N": {"N": "0"}, "B": {"B": b"reliable-write-doctor"}}
 
@@ -106,30 +111,24 @@ def _names(checks: list[Check]) -> str:
     return ", ".join(check.name for check in checks)
 
 
-def diagnose(desk: Desk, role: Role, tables: list[str]) -> Diagnosis:
-    """Make all checks for somebody in this role. Raises only what makes all of them pointless."""
-    checks = [
-        _identity(desk),
-        _clock(desk),
-        *_shape(desk),
-        *_permissions(desk, desk.connection.table, SYSTEM_TABLE_ACTIONS[role]),
-        *(check for table in tables for check in _permissions(desk, table, DESTINATION_ACTIONS[role])),
-        *_journal(desk),
-    ]
-    return Diagnosis(desk.place(), role, tuple(desk_check(desk, check) for check in checks))
-
-
-def desk_check(desk: Desk, check: Check) -> Check:
-    """The check with its command as it must be typed here."""
-    return replace(check, run=desk.told(check.run))
+def diagnose(connection: Connection, at: At, role: Role, tables: list[str]) -> Diagnosis:
+    """Make all checks for somebody in this role. What makes the later ones pointless is itself a check that failed."""
+    checks = [_identity(connection), _clock(connection), *_shape(connection)]
+    if all(check.name != _TABLE for check in checks):
+        checks.append(judge_collection(connection.client.meta.endpoint_url))
+        checks += _permissions(connection, connection.table, SYSTEM_TABLE_ACTIONS[role])
+        for table in tables:
+            checks += _permissions(connection, table, DESTINATION_ACTIONS[role])
+        checks += _journal(connection, at)
+    return Diagnosis(connection.place, role, tuple(replace(check, run=at.told(check.run)) for check in checks))
 
 
 # --- who and when -------------------------------------------------------------------------------------------------
 
 
-def _identity(desk: Desk) -> Check:
+def _identity(connection: Connection) -> Check:
     """Who AWS takes us for. Custom endpoints have no STS of their own."""
-    settings = desk.connection.settings
+    settings = connection.settings
     if settings.endpoint_url is not None:
         return Check("identity", Health.SKIPPED, "not asked: a custom endpoint")
     import boto3
@@ -147,16 +146,21 @@ def _identity(desk: Desk) -> Check:
     return Check("identity", Health.OK, arn)
 
 
-def _clock(desk: Desk) -> Check:
-    """This machine's clock against the Date of an answer, which is told to the second."""
+def _clock(connection: Connection) -> Check:
+    """This machine's clock against the Date of an answer, which is told to the second.
+
+    A refusal has a Date too, and a clock that is far off is refused.
+    """
     try:
-        answer = desk.connection.client.describe_table(TableName=desk.connection.table)
+        answer = connection.client.describe_table(TableName=connection.table)
     except Exception as error:  # noqa: BLE001 - translated, or raised as it is
-        return Check("clock", Health.SKIPPED, f"no answer to compare with: {translate(error, None)}")
+        answer = getattr(error, "response", None)
+        if answer is None:
+            return Check("clock", Health.SKIPPED, f"no answer to compare with: {translate(error, None)}")
     date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     if not date:
         return Check("clock", Health.SKIPPED, "the endpoint sends no Date")
-    ahead_seconds = desk.engine.time.wall_seconds() - email.utils.parsedate_to_datetime(date).timestamp()
+    ahead_seconds = connection.time.wall_seconds() - email.utils.parsedate_to_datetime(date).timestamp()
     return judge_clock(ahead_seconds)
 
 
@@ -170,9 +174,29 @@ def judge_clock(ahead_seconds: float) -> Check:
     return Check("clock", Health.FAILED if failed else Health.ATTENTION, told)
 
 
-def _shape(desk: Desk) -> Iterator[Check]:
-    report = inspect(desk.connection, Wishes())
+def judge_collection(endpoint_url: str) -> Check:
+    """Whether monitors remove what nobody needs any more; their setting `gc` may say otherwise, unseen from here."""
+    if is_aws(endpoint_url):
+        return Check("collection", Health.OK, "monitors collect tombstones and chunks here, unless gc is false")
+    told = (
+        "monitors keep tombstones and chunks here for ever, unless gc is true. It may be true only where the engine "
+        "refuses requests signed long ago; emulators do not, nor Alternator without authorization"
+    )
+    return Check("collection", Health.SKIPPED, told)
+
+
+def _shape(connection: Connection) -> Iterator[Check]:
+    try:
+        report = inspect(connection, Wishes())
+    except Exception as error:
+        if (ending := ending_of(error)) is None:
+            raise
+        yield Check(_TABLE, Health.FAILED, ending.told)
+        return
     for finding in report.findings:
+        if finding.name == _TABLE:
+            yield Check(_TABLE, Health.FAILED, _no_table(connection), "reliable-write init")
+            return
         if finding.ok:
             health = Health.OK
         elif finding.required:
@@ -184,23 +208,30 @@ def _shape(desk: Desk) -> Iterator[Check]:
         yield Check(f"table: {finding.name}", health, told, run)
 
 
+def _no_table(connection: Connection) -> str:
+    return (
+        f"there is none of this name in {connection.place['region']}. If it is in another Region or account, give "
+        "--region or --profile; only if it is to be made here:"
+    )
+
+
 # --- permissions --------------------------------------------------------------------------------------------------
 
 
-def _permissions(desk: Desk, table: str, actions: tuple[str, ...]) -> Iterator[Check]:
+def _permissions(connection: Connection, table: str, actions: tuple[str, ...]) -> Iterator[Check]:
     try:
-        key, key_name = _absent_key(desk, table)
+        key, key_name = _absent_key(connection, table)
     except CallFailed as failure:
         yield Check(f"may, on {table}", Health.FAILED, f"cannot be described: {failure}")
         return
     probes = _probes(table, key, key_name)
     for action in actions:
-        yield _tried(desk, f"may, on {table}", action, probes[action])
+        yield _tried(connection, f"may, on {table}", action, probes[action])
 
 
-def _absent_key(desk: Desk, table: str) -> tuple[dict[str, Any], str]:
+def _absent_key(connection: Connection, table: str) -> tuple[dict[str, Any], str]:
     try:
-        described = desk.connection.client.describe_table(TableName=table)["Table"]
+        described = connection.client.describe_table(TableName=table)["Table"]
     except Exception as error:
         failure = translate(error, table)
         if isinstance(failure, CallFailed):
@@ -238,10 +269,10 @@ def _probes(table: str, key: dict[str, Any], key_name: str) -> dict[str, tuple[s
     }
 
 
-def _tried(desk: Desk, name: str, action: str, probe: tuple[str, dict[str, Any]]) -> Check:
+def _tried(connection: Connection, name: str, action: str, probe: tuple[str, dict[str, Any]]) -> Check:
     call, request = probe
     try:
-        getattr(desk.connection.client, call)(**request)
+        getattr(connection.client, call)(**request)
     except Exception as error:  # noqa: BLE001 - every error of the call is this check's answer
         health, told, run = judge_refusal(error)
         return Check(name, health, told, run, action)
@@ -267,11 +298,12 @@ def judge_refusal(error: Exception) -> tuple[Health, str, str]:
 # --- what lies in the journal -------------------------------------------------------------------------------------
 
 
-def _journal(desk: Desk) -> list[Check]:
+def _journal(connection: Connection, at: At) -> list[Check]:
     try:
-        seen = overview(desk)
-    except CallFailed as failure:
-        return [Check("journal", Health.FAILED, f"cannot be read: {failure}")]
+        with seated(connection, at) as desk:
+            seen = overview(desk)
+    except (CallFailed, ConfigurationError) as failure:
+        return [Check("journal", Health.FAILED, f"cannot be read: {str(failure).rstrip('.')}")]
     return [_monitors(seen), _stragglers(seen), _quarantined(seen), _unreadable(seen)]
 
 

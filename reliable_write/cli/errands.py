@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from reliable_write.cli import deeds, person
 from reliable_write.cli import render_writes as render
 from reliable_write.cli.bulk import stopped_by_ctrl_c
+from reliable_write.cli.connect import connect
 from reliable_write.cli.deeds import Selection
 from reliable_write.cli.desk import Desk, open_desk
 from reliable_write.cli.doctor import diagnose
@@ -16,11 +18,11 @@ from reliable_write.cli.exits import CommandError, ExitCode
 from reliable_write.cli.listing import Filters, Listing, Overview, check_states, look, overview, parse_span
 from reliable_write.cli.options import At, Form
 from reliable_write.cli.plans import Plan, read_plan
-from reliable_write.cli.showing import deed_facts, explanation_facts, shown
+from reliable_write.cli.showing import deed_facts, examined, explanation_facts, shown
 from reliable_write.clock import Deadline, is_stamp
 from reliable_write.entry import Entry, UnreadableEntry
-from reliable_write.errors import EntryNotFoundError
-from reliable_write.explain import Explanation, duration, explain, explain_absent
+from reliable_write.errors import EntryNotFoundError, UnsupportedOperationError
+from reliable_write.explain import Explanation, duration, explain, explain_absent, explain_garbled
 from reliable_write.operators import is_stuck
 from reliable_write.permissions import ROLES, Role
 
@@ -84,18 +86,18 @@ def list_writes(at: At, form: Form, wanted: Wanted, *, limit: int | None, watch:
         if watch:
             return _watch(desk, form, filters)
         listing = look(desk, filters)
-        _show_listing(form, listing, limit)
+        _show_listing(desk, form, listing, limit)
         return ExitCode.PARTLY if listing.unread_shards else ExitCode.DONE
 
 
-def _show_listing(form: Form, listing: Listing, limit: int | None) -> None:
+def _show_listing(desk: Desk, form: Form, listing: Listing, limit: int | None) -> None:
     if not form.machine:
-        render.show_list(listing, render.LIST_ROWS if limit is None else limit)
+        render.show_list(desk, listing, render.LIST_ROWS if limit is None else limit)
         return
     rows = [row.facts() for row in (listing.rows[:limit] if limit else listing.rows)]
     if form.lines:
         render.print_jsonl(rows)
-        render.say_incomplete(listing.unread_shards, listing.without_tables)
+        render.say_incomplete(desk, listing)
         return
     render.print_json(
         {
@@ -123,7 +125,7 @@ def _watch(desk: Desk, form: Form, filters: Filters) -> ExitCode:
 def show(at: At, form: Form, write_id: str, *, reveal: bool, everything: bool) -> ExitCode:
     """One write beside its tables."""
     with open_desk(at) as desk:
-        write = shown(desk.engine.operators.examine(write_id), desk.now_milliseconds(), reveal=reveal)
+        write = shown(examined(desk, write_id), desk.now_milliseconds(), reveal=reveal)
         if form.machine:
             render.print_json(write.facts())
         else:
@@ -146,10 +148,11 @@ def explain_write(at: At, form: Form, write_id: str) -> ExitCode:
 def _explanation(desk: Desk, write_id: str) -> tuple[Explanation, ExitCode]:
     try:
         examination = desk.engine.operators.examine(write_id)
-    except EntryNotFoundError as error:
-        if isinstance(error.__cause__, UnreadableEntry):  # it is there, and no version we know wrote its head
-            raise
+    except EntryNotFoundError:
         return explain_absent(write_id, desk.deeds_about(write_id)), ExitCode.NOT_FOUND
+    except UnsupportedOperationError as error:  # it is there, and no version we know wrote its head
+        reason = error.__cause__.reason if isinstance(error.__cause__, UnreadableEntry) else error.message
+        return explain_garbled(write_id, reason), ExitCode.DONE
     told = explain(examination, monitors_alive=desk.monitors_alive(), now_milliseconds=desk.now_milliseconds())
     return told, ExitCode.DONE
 
@@ -160,7 +163,14 @@ def wait(at: At, form: Form, write_id: str, *, timeout: str) -> ExitCode:
     if not is_stamp(write_id):
         raise CommandError(ExitCode.USAGE, f"{write_id[:64]!r} is no write id: those have 36 characters, 0-9 and a-f.")
     with open_desk(at) as desk:
-        entry, seen = _await_absence(desk, write_id, seconds)
+        try:
+            entry, seen = _await_absence(desk, write_id, seconds)
+        except UnreadableEntry as error:
+            raise CommandError(
+                ExitCode.PARTLY,
+                f"The entry of write {write_id} is there and cannot be read: {error.reason}. Nobody finishes it. "
+                f"Run: {desk.told(f'reliable-write writes explain {write_id}')}",
+            ) from error
         ended, told = _ending(desk, write_id, entry, seen=seen, seconds=seconds)
         if form.machine:
             render.print_json({"write_id": write_id, "ended": ended, "seen": seen, "told": told})
@@ -222,8 +232,9 @@ def list_deeds(
 
 def doctor(at: At, form: Form, *, role: str, tables: Sequence[str]) -> ExitCode:
     """All checks, one by one."""
-    with open_desk(at) as desk:
-        diagnosis = diagnose(desk, _role(role), list(tables))
+    connection = connect(**at._asdict())
+    with contextlib.closing(connection.client):
+        diagnosis = diagnose(connection, at, _role(role), list(tables))
     if form.machine:
         render.print_json(diagnosis.facts())
     else:
@@ -291,7 +302,7 @@ def _carry(
     if manner.dry_run or manner.plan_out is not None:
         return _only_plan(desk, form, plan, selection, manner)
     if not plan.writes:
-        return _nothing(form, plan, selection)
+        return _nothing(desk, form, plan, selection)
     render.preview(desk, plan, selection)
     if reviewed_in is not None:
         age = duration((desk.now_milliseconds() - plan.made_at_milliseconds) / 1000)
@@ -299,8 +310,13 @@ def _carry(
     plan = _with_reason(plan, manner)
     if not manner.yes:
         _ask(plan)
-    with stopped_by_ctrl_c() as stop, render.DeedScreen(plan, lines=form.lines, silent=form.machine) as screen:
-        outcome, rest = deeds.act(desk, plan, manner.rate, stop, screen)
+    with render.DeedScreen(plan, lines=form.lines, silent=form.machine) as screen:
+        try:
+            with stopped_by_ctrl_c(screen.stopping) as stop:
+                outcome, rest = deeds.act(desk, plan, manner.rate, stop, screen)
+        except KeyboardInterrupt:
+            screen.ended_at_once(desk)
+            raise
     if not form.machine:
         render.show_outcome(outcome)
     elif not form.lines:
@@ -323,16 +339,18 @@ def _with_reason(plan: Plan, manner: Manner) -> Plan:
     return plan if plan.reason else replace(plan, reason=person.asked_reason(manner.reason))
 
 
-def _nothing(form: Form, plan: Plan, selection: Selection) -> ExitCode:
+def _nothing(desk: Desk, form: Form, plan: Plan, selection: Selection) -> ExitCode:
     if form.machine and not form.lines:
         render.print_json(deeds.plan_facts(plan, selection, written_to=None))
     render.say(f"No write matches; nothing to {plan.action}.")
-    render.say_incomplete(selection.unread_shards, selection.without_tables)
+    render.say_incomplete(desk, selection)
     return ExitCode.PARTLY if selection.unread_shards else ExitCode.DONE
 
 
 def _only_plan(desk: Desk, form: Form, plan: Plan, selection: Selection, manner: Manner) -> ExitCode:
     """Look, or look and write down; in both cases nothing is changed."""
+    if not plan.writes:
+        return _nothing(desk, form, plan, selection)
     render.preview(desk, plan, selection)
     command = None
     if manner.plan_out is not None and not manner.dry_run:

@@ -82,8 +82,22 @@ def ending_of(error: Exception) -> Ending | None:
     if isinstance(error, CommandError):
         return Ending(error.code, "CommandError", str(error))
     if isinstance(error, errors.ReliableWriteError):
-        return Ending(_code_of(error), type(error).__name__, error.message, error.outcome.value)
+        return _own_ending(error)
     return _foreign_ending(error)
+
+
+def _own_ending(error: errors.ReliableWriteError) -> Ending:
+    """An error of the library. Settings that "cannot be read" are not wrong: the call that failed has its own code."""
+    code, told = _code_of(error), error.message
+    if isinstance(error, errors.ConfigurationError) and error.__cause__ is not None:
+        from reliable_write.dynamodb import CallFailed
+        from reliable_write.policy import FailureKind
+
+        failure = error.__cause__
+        if isinstance(failure, CallFailed) and failure.kind is not FailureKind.TABLE_MISSING:
+            code, advice = _advice(failure, failure.code)
+            told = f"{told} {advice}"
+    return Ending(code, type(error).__name__, told, error.outcome.value)
 
 
 def _code_of(error: errors.ReliableWriteError) -> ExitCode:

@@ -15,6 +15,7 @@ from reliable_write.cli.exits import CommandError, ExitCode
 from reliable_write.dynamodb import CallFailed
 from reliable_write.entry import Entry, State, UnreadableEntry, check_format, check_state, read_entry, shard_name
 from reliable_write.heartbeats import Heartbeat
+from reliable_write.policy import FailureKind
 from reliable_write.values import WireItem
 
 UNREADABLE: Final = "unreadable"
@@ -88,6 +89,8 @@ class Listing:
     """Shards that could not be read, with the reason: then nothing here is complete."""
     without_tables: int = 0
     """Entries left out because what they write cannot be read, where a table was asked for."""
+    other_tables: tuple[str, ...] = ()
+    """What the entries do write to, where a table was asked for that none of them writes to."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -118,7 +121,9 @@ def look(desk: Desk, filters: Filters) -> Listing:
     """All entries that match, strongly read, oldest first."""
     journal = desk.engine.journal
     whole = filters.table is not None
-    seen = desk.outer.run_all([partial(_look_at, desk, shard, whole=whole) for shard in range(journal.shards)])
+    pointless = _Pointless()
+    looks = [partial(_look_at, desk, shard, pointless, whole=whole) for shard in range(journal.shards)]
+    seen = desk.outer.run_all(looks)
     unread = tuple(failed for _, failed in seen if failed is not None)
     heads = [head for found, _ in seen for head in found if filters.match(head.row)]
     heads.sort(key=lambda head: head.row.write_id if head.entry is None else head.entry.stamp)
@@ -126,7 +131,9 @@ def look(desk: Desk, filters: Filters) -> Listing:
         return Listing(tuple(head.row for head in heads), unread)
     rows = desk.outer.run_all([partial(_with_tables, desk, head) for head in heads])
     known = [row for row in rows if row.tables is not None]
-    return Listing(tuple(row for row in known if filters.table in (row.tables or ())), unread, len(rows) - len(known))
+    meant = tuple(row for row in known if filters.table in (row.tables or ()))
+    others = () if meant else tuple(sorted({table for row in known for table in row.tables or ()}))
+    return Listing(meant, unread, len(rows) - len(known), others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +142,38 @@ class _Head:
     entry: Entry | None
 
 
-def _look_at(desk: Desk, shard: int, *, whole: bool) -> tuple[list[_Head], str | None]:
+class _Pointless:
+    """Set once a shard failed in a way in which all will: sixty-four times the patience for one is no answer."""
+
+    def __init__(self) -> None:
+        self.because: CallFailed | None = None
+
+    def learn(self, failure: CallFailed) -> None:
+        if failure.kind in _ALL_ALIKE:
+            self.because = failure
+
+
+_ALL_ALIKE: Final = frozenset(
+    {
+        FailureKind.UNREACHABLE,
+        FailureKind.TIMEOUT,
+        FailureKind.CREDENTIALS,
+        FailureKind.ACCESS_DENIED,
+        FailureKind.TABLE_MISSING,
+    }
+)
+
+
+def _look_at(desk: Desk, shard: int, pointless: _Pointless, *, whole: bool) -> tuple[list[_Head], str | None]:
     """One shard, as far as it could be read; with payloads where what they write is asked for."""
+    if pointless.because is not None:
+        return [], f"{shard_name(shard)}: {pointless.because}"
     found: list[_Head] = []
     items = desk.engine.journal.partition(shard, desk.deadline) if whole else _heads(desk, shard)
     try:
         found.extend(_head(desk, item) for item in items)
     except CallFailed as failure:
+        pointless.learn(failure)
         return found, f"{shard_name(shard)}: {failure}"
     return found, None
 

@@ -1,6 +1,8 @@
 """The options that several commands share, declared once."""
 
 import enum
+import re
+import shlex
 from typing import Annotated, NamedTuple
 
 import typer
@@ -63,6 +65,12 @@ class At(NamedTuple):
     region: str | None
     endpoint_url: str | None
     system_table: str | None
+
+    def told(self, command: str) -> str:
+        """A command of ours as it must be typed to reach the same installation."""
+        given = [f"--{name.replace('_', '-')} {shlex.quote(value)}" for name, value in self._asdict().items() if value]
+        needs_them = re.match(r"reliable-write [a-z]", command)  # `reliable-write --version` takes none
+        return " ".join([command, *given]) if needs_them else command
 
 
 class Form(NamedTuple):

@@ -30,6 +30,7 @@ WIDTH_MAX: Final = 140
 PROSE_WIDTH_MAX: Final = 100
 LIST_ROWS: Final = 50
 _OPERATIONS_SHOWN: Final = 40
+_TABLES_SHOWN: Final = 8
 _RESULTS_SHOWN: Final = 20
 _STYLES: Final = {State.PENDING.value: "yellow", State.QUARANTINED.value: "bold red", "unreadable": "bold magenta"}
 _FOUND_STYLES: Final = {
@@ -147,15 +148,15 @@ def _status_verdict(out: Console, desk: Desk, seen: Overview) -> None:
 # --- list ---------------------------------------------------------------------------------------------------------
 
 
-def show_list(listing: Listing, limit: int | None) -> None:
+def show_list(desk: Desk, listing: Listing, limit: int | None) -> None:
     """The oldest first; on a terminal as many as fit a look, unless told otherwise."""
     out = console()
     shown = listing.rows if not limit else listing.rows[:limit]
     if not listing.rows:
-        out.print(Text("No entries."))
+        out.print(Text("No entries." if not listing.unread_shards else "No entries were read."))
     for line in list_lines(shown, out.width if out.is_terminal else None):
         out.print(line, soft_wrap=True)
-    say_incomplete(listing.unread_shards, listing.without_tables)
+    say_incomplete(desk, listing)
     if len(shown) < len(listing.rows):
         say(f"The oldest {len(shown):,} of {len(listing.rows):,}; --limit 0 shows all, --jsonl is for programs.")
     elif listing.rows:
@@ -192,12 +193,24 @@ def _row_lines(row: Row, width: int | None, head: int, *, beside: bool) -> Itera
     yield line
 
 
-def say_incomplete(unread_shards: Sequence[str], without_tables: int) -> None:
-    """What is not in a list although it might belong there."""
-    if unread_shards:
-        say(f"NOT COMPLETE: {_plural(len(unread_shards), 'shard')} could not be read; {unread_shards[0]}.")
-    if without_tables:
-        say(f"{_plural(without_tables, 'entry', 'entries')} left out: what they write to cannot be read.")
+def say_incomplete(desk: Desk, seen: Listing | Selection) -> None:
+    """What is not in a list although it might belong there, or why it may be empty."""
+    if seen.unread_shards:
+        say(f"{_not_complete(seen)}. Run:")
+        say_command(desk.told("reliable-write doctor"))
+    if seen.without_tables:
+        say(f"{_plural(seen.without_tables, 'entry', 'entries')} left out: what they write to cannot be read.")
+    if seen.other_tables:
+        some = ", ".join(seen.other_tables[:_TABLES_SHOWN]) + (" ..." if len(seen.other_tables) > _TABLES_SHOWN else "")
+        say(f"No entry writes to a table of that name; they write to {some}.")
+
+
+def _not_complete(seen: Listing | Selection) -> str:
+    return f"NOT COMPLETE: {_plural(len(seen.unread_shards), 'shard')} could not be read; {seen.unread_shards[0]}"
+
+
+_WATCHED_ROWS_MAX: Final = 200
+"""More than a screen has lines."""
 
 
 class Watch:
@@ -216,11 +229,17 @@ class Watch:
 
     def draw(self, listing: Listing, at_milliseconds: int) -> None:
         """What is there now, as much as fits."""
-        counts = ", ".join(f"{count:,} {state}" for state, count in listing.counts.items())
-        lines = [Text(f"{_clock(at_milliseconds)}  {counts}  (Ctrl-C ends)", style="bold")]
-        room = max(1, self._console.height - 2)
-        lines += list(list_lines(listing.rows[:room], self._console.width))[: room + 1]
-        self._live.update(Text("\n").join(lines), refresh=True)
+        lines = list(watch_lines(listing, at_milliseconds, self._console.width))
+        self._live.update(Text("\n").join(lines[: max(1, self._console.height - 1)]), refresh=True)
+
+
+def watch_lines(listing: Listing, at_milliseconds: int, width: int) -> Iterator[Text]:
+    """One look: the time and the counts, then what could not be read, then the rows. Each line fits the width."""
+    counts = ", ".join(f"{count:,} {state}" for state, count in listing.counts.items())
+    yield Text(_clip(f"{_clock(at_milliseconds)[11:]}  {counts}; Ctrl-C ends", width), style="bold")
+    if listing.unread_shards:
+        yield Text(_clip(_not_complete(listing), width), style="bold red")
+    yield from list_lines(listing.rows[:_WATCHED_ROWS_MAX], width)
 
 
 def _clock(milliseconds: int) -> str:
@@ -334,13 +353,12 @@ def preview(desk: Desk, plan: Plan, selection: Selection) -> None:
         say(f"  the oldest: {duration(selection.oldest_seconds)}")
     for reason, count in selection.reasons:
         say(f"  {count:>6,}  {reason}")
-    say_incomplete(selection.unread_shards, selection.without_tables)
+    say_incomplete(desk, selection)
     say(_WARNINGS[plan.action])
-    if plan.action == "discard" and selection.counts.get(State.PENDING):
-        say(
-            f"Pending ones are set aside first; {limits.LEASE_SECONDS:.0f} s later, when no attempt at them can be "
-            "under way any more, they go."
-        )
+    if plan.action == "discard":
+        aside = "Pending ones are set aside first. " if selection.counts.get(State.PENDING) else ""
+        many = "They go" if len(plan.writes) > 1 else "It goes"
+        say(f"{aside}{many} after {limits.LEASE_SECONDS:.0f} s, when no attempt can be under way any more.")
 
 
 def _place(desk: Desk) -> str:
@@ -388,6 +406,17 @@ class DeedScreen:
 
     def __exit__(self, *error: object) -> None:
         self._progress.__exit__(None, None, None)
+
+    def stopping(self) -> None:
+        """The first Ctrl-C was heard; called by its handler, so nothing is printed into the bar."""
+        self._progress.update(self._task, description="stopping (Ctrl-C again: at once)")
+
+    def ended_at_once(self, desk: Desk) -> None:
+        """The second one: nobody counted what was under way."""
+        self._progress.stop()
+        say("Ended at once. Each write is as it was, or done and recorded; what was done is in the records:")
+        say_command(desk.told("reliable-write audit list"))
+        say("To go on, run the same command again.")
 
     def begin(self, what: str, count: int) -> None:
         """See `Audience`."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import shlex
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from reliable_write.audit_log import Deed
+from reliable_write.cli.desk import Desk
+from reliable_write.cli.exits import CommandError, ExitCode
 from reliable_write.cli.listing import Row, row_of
+from reliable_write.errors import EntryNotFoundError, UnsupportedOperationError
 from reliable_write.explain import Explanation
 from reliable_write.operations import Put
 from reliable_write.operators import Comparison, Examination
@@ -44,6 +48,16 @@ class Shown:
             "counts": self.counts,
             "operations": [_facts(comparison, reveal=self.reveal) for comparison in self.examination.comparisons],
         }
+
+
+def examined(desk: Desk, write_id: str) -> Examination:
+    """Raises `CommandError` with the command that tells more where there is nothing to show."""
+    try:
+        return desk.engine.operators.examine(write_id)
+    except (EntryNotFoundError, UnsupportedOperationError) as error:
+        code = ExitCode.NOT_FOUND if isinstance(error, EntryNotFoundError) else ExitCode.PARTLY
+        run = desk.told(f"reliable-write writes explain {shlex.quote(write_id)}")
+        raise CommandError(code, f"{error.message} Run: {run}") from error
 
 
 def shown(examination: Examination, now_milliseconds: int, *, reveal: bool) -> Shown:

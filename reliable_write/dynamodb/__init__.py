@@ -6,7 +6,7 @@ deadline, unprocessed keys, the item that refused a condition. `schemas` remembe
 translated in `failures` alone.
 """
 
-from reliable_write.dynamodb.boto import BotoCalls, open_client
+from reliable_write.dynamodb.boto import BotoCalls, is_aws, open_client
 from reliable_write.dynamodb.calls import CallName, Calls
 from reliable_write.dynamodb.destinations import RoutedCalls, open_calls
 from reliable_write.dynamodb.failures import CallFailed, CancelReason, ConditionRefused, TransactionCancelled
@@ -27,6 +27,7 @@ __all__ = [
     "Schemas",
     "Store",
     "TransactionCancelled",
+    "is_aws",
     "open_calls",
     "open_client",
 ]

@@ -29,6 +29,10 @@ _HTTP_ERROR_MIN: Final = 300
 _SPARE_CONNECTIONS: Final = 8
 """Beside the propagation threads: commits, witnesses and the deletion of finished entries."""
 
+_AWS_SUFFIXES: Final = ("amazonaws.com", "amazonaws.com.cn", "api.aws", "api.amazonwebservices.com.cn")
+"""Of Regions, dual-stack and VPC endpoints (https://docs.aws.amazon.com/general/latest/gr/ddb.html). Isolated
+partitions have others: collection is switched on there by its setting."""
+
 _running: ContextVar[Deadline | None] = ContextVar("reliable_write_running_call", default=None)
 """The deadline of our call in this thread; None while the application uses the client by itself."""
 
@@ -55,9 +59,15 @@ def open_client(settings: Settings, session: boto3.session.Session | None = None
         )
     except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
         raise ConfigurationError(
-            f"No DynamoDB client can be made: {error} Set, as they apply, RELIABLE_WRITE_REGION (AWS_DEFAULT_REGION), "
-            "RELIABLE_WRITE_PROFILE (AWS_PROFILE) and RELIABLE_WRITE_ENDPOINT_URL."
+            f"No DynamoDB client can be made: {str(error).rstrip('.')}. Set, as they apply, RELIABLE_WRITE_REGION "
+            "(AWS_DEFAULT_REGION), RELIABLE_WRITE_PROFILE (AWS_PROFILE) and RELIABLE_WRITE_ENDPOINT_URL."
         ) from error
+
+
+def is_aws(endpoint_url: str) -> bool:
+    """Whether this is an endpoint of AWS's own, which refuses old signatures. What stands elsewhere may not."""
+    host = urlsplit(endpoint_url).hostname or ""
+    return any(host.endswith(f".{suffix}") for suffix in _AWS_SUFFIXES)
 
 
 def _is_loopback(endpoint_url: str | None) -> bool:

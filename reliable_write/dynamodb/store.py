@@ -188,8 +188,12 @@ class Store:
     def _send_counting(
         self, call: CallName, request: Mapping[str, Any], deadline: Deadline
     ) -> tuple[dict[str, Any], int]:
-        """The same bytes again until they are answered, refused for good, or out of time; the answer and the tries."""
+        """The same bytes again until they are answered, refused for good, or out of time; the answer and the tries.
+
+        Out of time after a failed try, that try's failure is told: "deadline passed" says nothing about the service.
+        """
         ambiguous = False
+        before: CallFailed | None = None
         for tries in itertools.count(1):
             try:
                 return self._calls.send(call, request, deadline), tries
@@ -198,9 +202,11 @@ class Store:
                 raise
             except CallFailed as failure:
                 ambiguous = ambiguous or failure.ambiguous
-                again = failure.with_ambiguity(ambiguous=ambiguous)
+                telling = before if before is not None and failure.kind is FailureKind.DEADLINE else failure
+                again = telling.with_ambiguity(ambiguous=ambiguous)
                 if not failure.kind.retryable:
-                    raise again from failure.__cause__
+                    raise again from telling.__cause__
+                before = failure
                 self._pause(tries, deadline, again)
         raise AssertionError
 

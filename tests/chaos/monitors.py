@@ -8,19 +8,29 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
-from monitor import MonitorSettings, SilentObserver, WriteMonitor
+from monitor import MonitorSettings, SilentObserver, SweepReport, WriteMonitor
 from reliable_write import ReliableWriteScope
 from reliable_write.recovery import Resumed, ResumeReport
 from reliable_write.testing.faults import Call, FaultPlan
 from tests.chaos.victims import Home
 
+SWEPT = "swept"
+
 
 class Teller(SilentObserver):
-    """Says each finished write over the pipe, as it is finished."""
+    """Says its first sweep over the pipe, and each finished write as it is finished."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._lock = threading.Lock()
+        self._has_swept = False
+
+    def sweep_finished(self, report: SweepReport) -> None:
+        del report
+        if not self._has_swept:
+            self._has_swept = True
+            with self._lock:
+                self._pipe.send((SWEPT, "", 0.0))
 
     def attempt_finished(self, report: ResumeReport, seconds: float) -> None:
         if report.resumed is not Resumed.HELD_BACK:

@@ -15,7 +15,7 @@ PATIENCE_SECONDS = 60.0
 KILLED = -int(signal.SIGKILL)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Child:
     """A process and our end of its pipe."""
 

@@ -19,9 +19,10 @@ from reliable_write.system_table import Order as InstalledOrder
 from reliable_write.testing.engines import Engine
 from reliable_write.testing.faults import Call, Fault, FaultPlan
 from reliable_write.writer import WriterRecovery
-from tests.chaos.contenders import STALLED, Order, Stall, contend
-from tests.chaos.processes import PATIENCE_SECONDS, Child, run, run_to_death, start
-from tests.chaos.victims import CrashPoint, Home, three_puts, write_once
+from tests.chaos.arena import Arena
+from tests.chaos.contenders import STALLED, Order, Stall
+from tests.chaos.processes import PATIENCE_SECONDS, Child, run, run_to_death
+from tests.chaos.victims import CrashPoint, three_puts, write_once
 from tests.world import World
 
 ROUNDS = int(os.environ.get("RELIABLE_WRITE_CONVERGENCE_ROUNDS", "200"))
@@ -30,30 +31,6 @@ SEED = int(os.environ.get("RELIABLE_WRITE_CHAOS_SEED", "20251122"))
 HOUR_SECONDS = 3600.0
 CALLS_OF_A_COMMIT = 6
 """Witness, commit point, three puts, and the deletion of the entry."""
-
-
-class Arena:
-    """Tables with copies of the same things, and processes that write to them."""
-
-    def __init__(self, world: World, cleanup: ExitStack) -> None:
-        self.world = world
-        self.home = Home(world.engine.endpoint_url, world.system_table)
-        self.tables = [world.table("one"), world.table("two"), world.table("three")]
-        self._cleanup = cleanup
-
-    def contender(self, clock_shift_seconds: float = 0.0) -> Child:
-        child = start(contend, self.home, clock_shift_seconds)
-        self._cleanup.callback(child.close)
-        assert child.receive() == "ready"
-        return child
-
-    def copies(self, key: str) -> list[dict[str, str]]:
-        """The copies of one thing, one per table; empty where it is absent."""
-        found = [self.world.item(table, id={"S": key}) or {} for table in self.tables]
-        return [{name: value["S"] for name, value in item.items()} for item in found]
-
-    def rows(self, key: str) -> list[tuple[str, str]]:
-        return [(table, key) for table in self.tables]
 
 
 @pytest.fixture

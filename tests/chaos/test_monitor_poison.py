@@ -19,7 +19,7 @@ from reliable_write.operations import Put
 from reliable_write.recovery import Resumed
 from reliable_write.system_table import Installation
 from reliable_write.testing.engines import Engine
-from reliable_write.testing.faults import deny
+from reliable_write.testing.faults import Call, deny, lose_answer
 from tests.chaos.stragglers import LEASE, Bench, Ear, Left, delete, ids, put
 from tests.world import World
 
@@ -87,6 +87,48 @@ REASONS = {
 
 def _later(entry: Entry) -> str:
     return f"{int(entry.stamp[:12], 16) + 1000:012x}{entry.stamp[12:]}"
+
+
+@pytest.mark.parametrize("lost", [1, None], ids=["one answer", "every answer"])
+def test_who_sets_an_entry_aside_and_is_not_told_alarms_all_the_same(world: World, lost: int | None) -> None:
+    """Nobody else will: to every later look it is one more that waits for a person."""
+    ear, left = Ear(), Left(world)
+    bench = Bench(world, logger=ear, attempt_deadline_seconds=0.3, read_timeout_seconds=0.3)
+    entry = left.entry(Put(world.table("people"), ("key",), {"key": {"S": "a"}}))
+    left.leave(entry)
+    bench.monitor.run_once()
+    bench.faults.on("UpdateItem", lose_answer, "after", times=lost, having=b"quarantined")
+    assert bench.sweep_after() == {Resumed.QUARANTINED: 1}
+    assert bench.faults.injected >= 1
+    assert [facts["write_id"] for facts in ear.of("entry_quarantined")] == [entry.write_id]
+    bench.sweep_after()
+    assert len(ear.of("entry_quarantined")) == 1
+
+
+@pytest.mark.parametrize(
+    ("deeds", "lost"),
+    [(["retry"], True), (["retry", "quarantine"], True), (["quarantine"], False)],
+    ids=["set going again", "set going again and aside", "set aside, and all answered"],
+)
+def test_who_comes_too_late_to_set_an_entry_aside_does_not_alarm(world: World, deeds: list[str], lost: bool) -> None:
+    """It was an operator who moved it."""
+    ear, left = Ear(), Left(world)
+    bench = Bench(world, logger=ear)
+    entry = left.entry(Put(world.table("people"), ("key",), {"key": {"S": "a"}}))
+    left.leave(entry)
+    operators = world.writer().engine().operators
+
+    def overtake(call: Call) -> None:
+        for deed in deeds:
+            getattr(operators, deed)(entry.write_id, operator="ada", reason="a race")
+        if lost:
+            lose_answer(call)
+
+    bench.monitor.run_once()
+    bench.faults.on("UpdateItem", overtake, times=1, having=b"quarantined")
+    assert bench.sweep_after() == {Resumed.TOO_LATE: 1}
+    assert bench.faults.injected == 1
+    assert ear.of("entry_quarantined") == []
 
 
 def test_the_good_are_finished_and_the_poisoned_set_aside_with_the_right_reason(one_shard: World) -> None:

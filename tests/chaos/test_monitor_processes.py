@@ -5,13 +5,17 @@ Small here; the full sizes: `RELIABLE_WRITE_KILLED_WRITERS=100`, `RELIABLE_WRITE
 
 from __future__ import annotations
 
+import json
 import os
+import queue
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from multiprocessing.connection import wait
 from typing import Any
 
 import pytest
@@ -19,7 +23,7 @@ import pytest
 from reliable_write import ReliableWriteScope
 from reliable_write.entry import Entry
 from reliable_write.recovery import Resumed
-from tests.chaos.monitors import commit_and_wait, monitor
+from tests.chaos.monitors import SWEPT, commit_and_wait, monitor
 from tests.chaos.processes import Child, start
 from tests.chaos.stragglers import Left, ids
 from tests.chaos.victims import Home
@@ -34,7 +38,8 @@ FULL = STRAGGLERS >= 2000
 KILL_SECONDS = 5.0
 """Each monitor lives for three of these, so longer than a lease."""
 PATIENCE_SECONDS = 240.0
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 1.0
+"""How long a wait for the next word lasts at most, before deadlines are looked at."""
 
 
 @contextmanager
@@ -45,9 +50,38 @@ def running(child: Child) -> Iterator[Child]:
         child.close()
 
 
-def pace(seconds: float) -> None:
-    """Between two looks at processes that nothing else tells us about."""
-    time.sleep(seconds)
+class Daemon:
+    """`python -m monitor` with its default settings, but for the port, which another may have; and what it logs."""
+
+    def __init__(self, world: World) -> None:
+        environment = {**os.environ, **world.environment(), "RELIABLE_WRITE_MONITOR_HTTP_PORT": "0"}
+        command = [sys.executable, "-m", "monitor"]
+        self.process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._lines.put(line)
+
+    def next_event(self, seconds: float) -> str | None:
+        """What it says next, if it says anything so soon."""
+        try:
+            told: dict[str, Any] = json.loads(self._lines.get(timeout=max(0.001, seconds)))
+        except queue.Empty:
+            return None
+        return str(told["event"])
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._reader.join(PATIENCE_SECONDS)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
 
 
 @pytest.mark.slow
@@ -58,40 +92,30 @@ def test_a_killed_writers_entry_is_finished_within_twenty_seconds_with_default_s
     killed_at: dict[str, float] = {}
     finished_at: dict[str, float] = {}
     with ExitStack() as stack:
-        stack.enter_context(_daemon(world))
-        while not world.records("M"):
-            pace(LOOK_SECONDS)
+        daemon = Daemon(world)
+        stack.callback(daemon.close)
+        while daemon.next_event(PATIENCE_SECONDS) != "monitor_started":
+            assert daemon.process.poll() is None
         writers = [stack.enter_context(running(_writer(home, tables, number))) for number in range(WRITERS)]
         for number, writer in enumerate(writers):
             assert writer.receive() == "ready"
             writer.pipe.send("commit")
             assert writer.receive() == f"mark-{number}"
             writer.kill()
-            killed_at[f"mark-{number}"] = time.monotonic()
-            _note_finished(world, tables, finished_at, killed_at)
-            pace(8.0 / WRITERS)
+            killed_at[f"mark-{number}"] = killed = time.monotonic()
+            while (left := killed + 8.0 / WRITERS - time.monotonic()) > 0:
+                if daemon.next_event(left) == "entry_recovered":
+                    _note_finished(world, tables, finished_at, killed_at)
         while len(finished_at) < WRITERS:
-            _note_finished(world, tables, finished_at, killed_at)
+            if daemon.next_event(LOOK_SECONDS) == "entry_recovered":
+                _note_finished(world, tables, finished_at, killed_at)
             assert time.monotonic() - max(killed_at.values()) < PATIENCE_SECONDS
-            pace(LOOK_SECONDS)
+        assert daemon.process.poll() is None
     waits = sorted(finished_at[mark] - killed_at[mark] for mark in killed_at)
     print(f"{WRITERS} killed writers, finished after {waits[0]:.1f} to {waits[-1]:.1f} s")
     assert waits[0] > 5.0, "a lease was waited for, or these were not stragglers"
     assert waits[-1] <= PROMISE_SECONDS
     assert world.records("J#") == []
-
-
-@contextmanager
-def _daemon(world: World) -> Iterator[None]:
-    """`python -m monitor` with its default settings, but for the port, which another may have."""
-    environment = {**os.environ, **world.environment(), "RELIABLE_WRITE_MONITOR_HTTP_PORT": "0"}
-    process = subprocess.Popen([sys.executable, "-m", "monitor"], env=environment, stdout=subprocess.DEVNULL)
-    try:
-        yield
-        assert process.poll() is None
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _writer(home: Home, tables: list[str], number: int) -> Child:
@@ -118,8 +142,8 @@ def test_three_monitors_share_a_backlog_while_one_after_the_other_is_killed(worl
     kills = 0
     with ExitStack() as stack:
         children = [stack.enter_context(running(start(monitor, home, settings))) for _ in range(3)]
-        while len(world.records("M")) < 3:
-            pace(LOOK_SECONDS)
+        for child in children:
+            assert child.receive() == (SWEPT, "", 0.0)
         entries = left.puts(STRAGGLERS, table, second)
         left.leave(*entries)
         newer = _overwrite_some(world, table, STRAGGLERS)
@@ -143,7 +167,7 @@ def test_three_monitors_share_a_backlog_while_one_after_the_other_is_killed(worl
             if not world.records("J#"):
                 break
             assert time.monotonic() - begun < PATIENCE_SECONDS
-            pace(LOOK_SECONDS)
+            wait([child.pipe for child in children], LOOK_SECONDS)
         for slot, child in enumerate(children):
             finished_now = [w for told, w, _ in _said(child) if told == Resumed.FINISHED]
             finished.update(finished_now)
@@ -178,9 +202,11 @@ def _overwrite_some(world: World, table: str, count: int) -> set[str]:
 
 
 def _said(child: Child) -> Iterator[tuple[Any, ...]]:
-    """All there is by now."""
+    """All there is by now about entries."""
     try:
         while child.pipe.poll():
-            yield child.pipe.recv()
+            told = child.pipe.recv()
+            if told[0] != SWEPT:
+                yield told
     except EOFError:
         return

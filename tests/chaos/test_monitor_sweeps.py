@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,8 @@ from reliable_write.entry import Entry, shard_of
 from reliable_write.errors import ConfigurationError
 from reliable_write.journal import Journal
 from reliable_write.recovery import Resumed
-from reliable_write.testing.faults import FaultPlan, SimulatedCrash, answer, crash, deny
-from tests.chaos.stragglers import LEASE, Bench, Ear, Left, delete, ids, put
+from reliable_write.testing.faults import Call, FaultPlan, SimulatedCrash, answer, crash, deny
+from tests.chaos.stragglers import LEASE, Bench, Ear, Left, delete, ids, moved_to, put
 from tests.world import World
 
 FINISHED = str(Resumed.FINISHED)
@@ -78,7 +79,61 @@ def test_a_scheduled_run_takes_what_is_four_leases_old_at_its_first_look(world: 
     bench.time.skip(5)
     report = bench.monitor.run_once(one_shot=True)
     assert report.attempts == {Resumed.FINISHED: 3}
-    assert world.records("M") == [], "it takes no shards from those that stay"
+    other = Bench(world, time=bench.time)
+    other.monitor.run_once()
+    assert other.monitor.status().own_shards == 64, "it takes no shards from those that stay"
+
+
+def test_a_look_out_of_time_reads_no_more_shards_and_begins_no_attempt(world: World) -> None:
+    left, bench = Left(world), Bench(world, readers=1)
+    left.leave(*left.puts(30, world.table("people")))
+    bench.time.skip(4 * LEASE)
+    bench.faults.on("Query", lambda _call: bench.time.skip(2), times=64)
+    report = bench.monitor.run_once(one_shot=True, seconds_max=9)
+    assert bench.faults.count("Query") == 5
+    assert len(report.unread_shards) == 64 - 5
+    assert (report.started, report.attempts, bench.claims()) == (0, {}, 0)
+    assert bench.monitor.run_once(one_shot=True, seconds_max=900).attempts == {Resumed.FINISHED: 30}
+
+
+def test_a_crew_out_of_time_begins_no_more_attempts_and_ends_those_it_has_begun(world: World) -> None:
+    left, bench = Left(world), Bench(world, workers=1)
+    left.leave(*left.puts(10, world.table("people")))
+    bench.time.skip(4 * LEASE)
+    bench.faults.on("UpdateItem", lambda _call: bench.time.skip(5), times=10)
+    report = bench.monitor.run_once(one_shot=True, seconds_max=12)
+    assert (report.started, report.attempts) == (3, {Resumed.FINISHED: 3}), "at 0, 5 and 10 seconds"
+    assert bench.monitor.status().under_way == 0
+    assert len(world.records("J#")) == 7
+
+
+def test_an_attempt_under_way_when_the_time_is_up_is_waited_for(world: World) -> None:
+    left, bench = Left(world), Bench(world, workers=1)
+    left.leave(*left.puts(2, world.table("people")))
+    bench.time.skip(4 * LEASE)
+    given_up: list[int] = []
+
+    def outlast(_call: Call) -> None:
+        sweeper = bench.monitor._sweeper
+        assert sweeper is not None
+        while sweeper.under_way > 1:  # until the sweep gives the other one up
+            threading.Event().wait(0.01)
+        given_up.append(1)
+
+    bench.faults.on("UpdateItem", outlast, times=1)
+    report = bench.monitor.run_once(one_shot=True, seconds_max=1)
+    assert given_up
+    assert (report.started, report.attempts) == (1, {Resumed.FINISHED: 1})
+    assert bench.monitor.status().under_way == 0
+
+
+def test_the_time_of_the_look_counts_for_the_crew(world: World) -> None:
+    left, bench = Left(world), Bench(world, workers=1, readers=1)
+    left.leave(*left.puts(10, world.table("people")))
+    bench.time.skip(4 * LEASE)
+    bench.faults.on("Query", lambda _call: bench.time.skip(7), times=1)
+    bench.faults.on("UpdateItem", lambda _call: bench.time.skip(5), times=10)
+    assert bench.monitor.run_once(one_shot=True, seconds_max=12).started == 1
 
 
 def test_two_monitors_share_the_work_and_claim_each_entry_once(world: World) -> None:
@@ -269,6 +324,60 @@ def test_more_entries_than_can_be_remembered_are_finished_all_the_same(world: Wo
     assert sweeps <= 6
 
 
+def test_young_entries_that_cannot_be_remembered_are_left_to_their_writers(world: World) -> None:
+    """Nobody has seen them unchanged for a lease; their age must tell."""
+    left, bench = Left(world), Bench(world, tracked_max=1)
+    left.leave(*left.puts(12, world.table("people")))
+    bench.monitor.run_once()
+    assert bench.sweep_after(4 * LEASE - 5) == {FINISHED: 1}
+    assert bench.claims() == 1
+
+
+def test_what_others_finish_is_not_remembered(world: World) -> None:
+    left, bench = Left(world), Bench(world, tracked_max=5)
+    for _ in range(3):
+        left.leave(*left.puts(4, world.table("people")))
+        bench.monitor.run_once()
+        world.writer().recovery.resume_all()
+    bench.monitor.run_once()
+    left.leave(*left.puts(5, world.table("people")))
+    bench.monitor.run_once()
+    assert bench.sweep_after() == {FINISHED: 5}, "there was room for each"
+
+
+def test_a_sweep_that_a_drain_overtakes_begins_nothing(world: World) -> None:
+    left, bench = Left(world), Bench(world)
+    left.leave(*left.puts(5, world.table("people")))
+    bench.monitor.run_once()
+    bench.faults.on("Query", lambda _call: bench.monitor.drain(), times=1, having=b'"J#0')
+    bench.time.skip(LEASE)
+    report = bench.monitor.run_once()
+    assert bench.faults.injected == 1
+    assert (report.started, dict(report.attempts), bench.claims()) == (0, {}, 0)
+    assert len(world.records("J#")) == 5
+
+
+def test_what_cannot_be_done_does_not_keep_the_rest_of_what_cannot_be_remembered_waiting(world: World) -> None:
+    """Memory is full, and the oldest of the others are for a dead table or damaged: nothing is noted in those, so they
+    look the same with every sweep. Who stands behind them has a turn all the same.
+    """
+    dead, fine = world.table("dead"), world.table("fine")
+    left, bench = Left(world), Bench(world, tracked_max=3, workers=2, breaker_failures=3)
+    bench.faults.on("PutItem", answer("ExpiredTokenException"), having=f'"{dead}"'.encode())
+    left.leave(*(moved_to(entry, 0) for entry in left.puts(9, dead)))
+    left.leave(*(moved_to(entry, 0) for entry in left.puts(4, fine, mark="broken")), spoil=_damage)
+    left.leave(*(moved_to(entry, 0) for entry in left.puts(5, fine)))
+    bench.monitor.run_once()
+    for _ in range(9):  # eighteen in the shard, two with each look
+        bench.sweep_after(4 * LEASE + 1)
+    assert ids(world.items(fine)) == {f"good-{number}" for number in range(5)}
+    assert len(world.records("J#")) == 13
+
+
+def _damage(item: dict[str, Any]) -> None:
+    item["payload"] = {"B": b"0" * 40}
+
+
 def test_without_dynamodb_sweeps_go_on_and_nothing_seen_is_forgotten(world: World) -> None:
     table = world.table("people")
     left, bench = Left(world), Bench(world)
@@ -282,6 +391,46 @@ def test_without_dynamodb_sweeps_go_on_and_nothing_seen_is_forgotten(world: Worl
     assert not bench.monitor.status().is_ready
     bench.monitor.run_once()
     assert bench.monitor.status().is_ready
+
+
+def test_a_heartbeat_that_dynamodb_does_not_take_is_told_once_until_it_does_and_is_no_failure(world: World) -> None:
+    ear = Ear()
+    bench = Bench(world, logger=ear)
+    for _ in range(2):
+        bench.faults.on("PutItem", answer("ExpiredTokenException"), having=b'"M"', times=2)
+        for _ in range(3):
+            bench.time.skip(bench.monitor.settings.heartbeat_seconds)
+            bench.monitor.run_once()
+        assert len(world.records("M")) == 1, "the third one was taken"
+    bench.faults.on("BatchWriteItem", answer("ExpiredTokenException"), having=b'"M"')
+    assert bench.monitor.drain()
+    assert bench.faults.injected == 5
+    assert [facts["hindered"] for facts in ear.of("monitor_hindered")] == ["heartbeat", "heartbeat", "retirement"]
+    assert bench.monitor.status().failures_total == 0
+    assert ear.of("monitor_failed") == []
+
+
+def test_a_monitor_started_while_dynamodb_is_away_says_so_and_begins_when_it_is_back(world: World) -> None:
+    ear = Ear()
+    bench = Bench(world, logger=ear, poll_seconds=0.02)
+    bench.faults.on("GetItem", answer("ExpiredTokenException"), times=6)
+    swept = threading.Event()
+
+    class Waiter(SilentObserver):
+        def sweep_finished(self, report: SweepReport) -> None:
+            del report
+            swept.set()
+
+    monitor = WriteMonitor(bench.writer, bench.monitor.settings, observers=[Waiter()])
+    thread = threading.Thread(target=monitor.run)
+    thread.start()
+    assert swept.wait(30)
+    monitor.stop()
+    thread.join(30)
+    assert bench.faults.injected == 6
+    assert sum(facts["hindered"] == "sweep" for facts in ear.of("monitor_hindered")) == 1
+    assert monitor.status().failures_total == 0
+    assert ear.of("monitor_failed") == []
 
 
 def test_a_lease_within_an_attempts_deadline_is_refused(world: World) -> None:

@@ -37,8 +37,11 @@ class Home:
         config = Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=4, max_pool_connections=40)
         return session().client("dynamodb", endpoint_url=self.endpoint_url, config=config)
 
-    def writer(self, client: Any, *, clock_shift_seconds: float = 0.0, **settings: Any) -> ReliableWriter:
-        return ReliableWriter(self.settings(**settings), client=client, time=ShiftedTime(clock_shift_seconds))
+    def writer(
+        self, client: Any, *, clock_shift_seconds: float = 0.0, logger: Any = None, **settings: Any
+    ) -> ReliableWriter:
+        time = ShiftedTime(clock_shift_seconds)
+        return ReliableWriter(self.settings(**settings), client=client, time=time, logger=logger)
 
 
 @functools.cache

@@ -10,14 +10,18 @@ from typing import Any
 
 import pytest
 
-from monitor.auditor import Auditor, AuditReport
+from monitor.auditor import Auditor
+from monitor.audits import AuditReport, AuditSettings
 from reliable_write import PropagationPendingError, Receipt, ReliableWriter, ReliableWriteScope, limits
 from reliable_write.clock import HybridClock, SystemTime
 from reliable_write.recovery import Resumed
 from reliable_write.testing.faults import Call, FaultPlan, SimulatedCrash, crash, deny
+from tests.integration.stuck_writes import HastyTime
 from tests.world import World
 
 W = limits.COLLECTION_WAIT_SECONDS
+SCHEDULED_W = W + limits.SCHEDULED_AUDIT_MARGIN_SECONDS
+HOUR = 3600.0
 EARLY = limits.EARLY_AUDIT_SECONDS
 
 
@@ -26,9 +30,10 @@ class MovedTime(SystemTime):
 
     def __init__(self) -> None:
         self.moved = 0.0
+        self.skew = 0.0
 
     def wall_seconds(self) -> float:
-        return super().wall_seconds() + self.moved
+        return super().wall_seconds() + self.moved + self.skew
 
     def elapsed_seconds(self) -> float:
         return super().elapsed_seconds() + self.moved
@@ -52,6 +57,29 @@ class Watchman:
 
     def collects(self) -> int:
         return sum(report.tombstones_collected for report in self.after(0, W, W))
+
+
+class Runs:
+    """Scheduled runs, each a process on a machine of its own that knows nothing of the others."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.passed = 0.0
+
+    def auditor(self, skew: float = 0.0) -> tuple[ReliableWriter, Auditor]:
+        time = MovedTime()
+        time.moved = self.passed
+        time.skew = skew
+        writer = self.world.writer(time=time)
+        return writer, Auditor(writer.engine(), AuditSettings(scheduled=True))
+
+    def after(self, *waits: float) -> list[AuditReport]:
+        reports = []
+        for seconds in waits:
+            self.passed += seconds
+            reports.append(self.auditor()[1].run_once())
+            assert reports[-1].complete, reports[-1]
+        return reports
 
 
 def put(writer: ReliableWriter, table: str, **values: Any) -> Receipt:
@@ -220,7 +248,7 @@ def test_ce6_ce17_after_a_discard_both_waits_begin_anew(world: World) -> None:
     delete(process(world), table)
     watchman = Watchman(world)
     watchman.after(0, W, W, W)
-    operators = process(world).engine().operators
+    operators = world.writer(time=HastyTime()).engine().operators
     operators.quarantine(write_id, operator="ada", reason="wrong data")
     watchman.after(W, W)
     operators.discard(write_id, operator="ada", reason="wrong data")
@@ -352,3 +380,93 @@ def test_an_auditor_that_dies_at_any_call_leaves_what_a_second_one_finishes(worl
         if not plan.injected:
             break
     assert crashes == at - 1 >= 3, "scan, look, removal of the tombstone"
+
+
+# --- scheduled runs -----------------------------------------------------------------------------------------------
+
+
+def test_scheduled_runs_audit_and_collect_over_many_processes(every_world: World) -> None:
+    world = every_world
+    table = world.table("people")
+    ghost(world, table)
+    runs = Runs(world)
+    reports = runs.after(0, EARLY + 1, SCHEDULED_W - 60, 60, SCHEDULED_W - 60, 60)
+    assert [report.ghosts_removed for report in reports] == [0, 1, 0, 0, 0, 0]
+    assert [report.tombstones_collected for report in reports] == [0, 0, 0, 0, 0, 1]
+    assert world.items(table) == world.records("T#") == []
+
+
+def test_ce6_ce17_scheduled_runs_collect_nothing_while_an_older_entry_lives(world: World) -> None:
+    table = world.table("people")
+    write_id = left_behind(world, table)
+    delete(process(world), table)
+    runs = Runs(world)
+    reports = runs.after(0, SCHEDULED_W, SCHEDULED_W, SCHEDULED_W)
+    assert [report.held_back for report in reports] == [1] * 4
+    assert process(world).recovery.resume(write_id).resumed is Resumed.FINISHED
+    reports = runs.after(0, SCHEDULED_W)
+    assert [report.tombstones_collected for report in reports] == [0, 1]
+    assert world.items(table) == world.records("T#") == []
+
+
+@pytest.mark.parametrize("skew", [HOUR, -HOUR])
+@pytest.mark.parametrize("wrong_run", [0, 1, 2])
+def test_a_scheduled_run_whose_clock_is_an_hour_off_collects_nothing_too_early(
+    world: World, skew: float, wrong_run: int
+) -> None:
+    delete(process(world), world.table("people"))
+    runs = Runs(world)
+    for turn in range(3):
+        assert len(world.records("T#")) == 1
+        runs.auditor(skew if turn == wrong_run else 0.0)[1].run_once()
+        runs.passed += W + HOUR
+    assert len(world.records("T#")) == 1, "W and the hour have passed twice; the margin has not"
+    runs.passed += 2 * SCHEDULED_W
+    runs.after(0, SCHEDULED_W)
+    assert world.records("T#") == []
+
+
+def test_of_two_scheduled_runs_that_race_one_writes_what_it_saw(world: World) -> None:
+    """The slower of them saw the tombstone first; a newer delete comes before it can say so."""
+    table = world.table("people")
+    delete(process(world), table)
+    runs = Runs(world)
+    writer, slow = runs.auditor()
+    with (
+        held(FaultPlan(writer.client), "UpdateItem", world.system_table) as (arrived, go_on),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        auditing = pool.submit(slow.run_once)
+        assert arrived.wait(20)
+        delete(process(world), table)
+        runs.passed += HOUR
+        runs.after(0)
+        (noted,) = world.records("T#")
+        go_on.set()
+        auditing.result()
+    assert world.records("T#") == [noted]
+    assert [report.tombstones_collected for report in runs.after(SCHEDULED_W - HOUR, HOUR, SCHEDULED_W)] == [0, 0, 1]
+
+
+def test_a_scheduled_run_that_dies_at_any_call_leaves_what_later_ones_finish(world: World) -> None:
+    table = world.table("people")
+    crashes = 0
+    for turn in range(3):
+        for at in range(1, 20):
+            ghost(world, table)
+            runs = Runs(world)
+            runs.after(*[0, SCHEDULED_W][:turn])
+            runs.passed += SCHEDULED_W
+            writer, dying = runs.auditor()
+            with FaultPlan(writer.client).at(at, crash) as plan:
+                try:
+                    dying.run_once()
+                except SimulatedCrash:
+                    crashes += 1
+            if turn < 2:
+                assert len(world.records("T#")) == 1, "nothing is hurried by it"
+            runs.after(SCHEDULED_W, SCHEDULED_W, SCHEDULED_W)
+            assert world.items(table) == world.records("T#") == []
+            if not plan.injected:
+                break
+    assert crashes >= 8, "scan and note; scan, look, removal and note; scan, look and removals"

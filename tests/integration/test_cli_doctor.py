@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import email.utils
 import json
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from reliable_write import Settings
 from reliable_write.cli.doctor import Health, judge_clock
@@ -14,7 +16,7 @@ from reliable_write.cli.options import RoleChoice
 from reliable_write.clock import SystemTime
 from reliable_write.dynamodb import open_client
 from reliable_write.permissions import DESTINATION_ACTIONS, ROLES, SYSTEM_TABLE_ACTIONS
-from reliable_write.testing.faults import FaultPlan, deny
+from reliable_write.testing.faults import Fault, FaultPlan, answer, deny, refuse_connection
 from tests.integration.stuck_writes import Stuck, cli, one, put, valid
 from tests.world import World, every_world, world
 
@@ -23,7 +25,7 @@ CALLS = {"ConditionCheckItem": "TransactWriteItems"}
 """Actions whose call has another name."""
 
 
-def watch(monkeypatch: pytest.MonkeyPatch, *denied: str, having: bytes = b"") -> list[FaultPlan]:
+def watch(monkeypatch: pytest.MonkeyPatch, *denied: str, having: bytes = b"", fault: Fault = deny) -> list[FaultPlan]:
     """Deny these calls to the command line's own client, and keep what it sent."""
     plans: list[FaultPlan] = []
 
@@ -31,7 +33,7 @@ def watch(monkeypatch: pytest.MonkeyPatch, *denied: str, having: bytes = b"") ->
         client = open_client(settings)
         plans.append(FaultPlan(client))
         for call in denied:
-            plans[0].on(call, deny, having=having)
+            plans[0].on(call, fault, having=having)
         return client
 
     monkeypatch.setattr("reliable_write.cli.connect.open_client", opened)
@@ -124,7 +126,61 @@ def test_a_table_that_is_not_there_and_a_missing_system_table_are_told(world: Wo
     assert "cannot be described" in json.dumps(ran.facts)
     ran = cli(world, "doctor", "--system-table", "no-such-table")
     assert ran.code == ExitCode.CONFIGURATION
-    assert "reliable-write init" in ran.err
+    assert "reliable-write init --system-table no-such-table" in ran.out
+    assert "in another Region" in " ".join(ran.out.split()), "before it is made anew"
+    assert ran.out.splitlines()[-1] == "Not in order: table."
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (refuse_connection, "Check --endpoint-url"),
+        (deny, "Let an administrator allow this call"),
+        (answer("UnrecognizedClientException"), "aws sts get-caller-identity"),
+    ],
+    ids=["unreachable", "denied", "credentials"],
+)
+def test_where_nothing_can_be_asked_there_is_a_verdict_too(
+    world: World, monkeypatch: pytest.MonkeyPatch, fault: Fault, told: str
+) -> None:
+    """It is the command to run when the others fail, so it does not fail with them."""
+    plans = watch(monkeypatch, "DescribeTable", "GetItem", "Query", fault=fault)
+    ran = cli(world, "doctor", "--json")
+    assert plans[0].injected
+    assert ran.code == ExitCode.CONFIGURATION
+    facts = valid(ran.facts, "doctor")
+    assert facts["verdict"] == "Not in order: table."
+    assert told in facts["checks"][-1]["told"]
+
+
+def test_a_clock_so_far_off_that_aws_refuses_is_found_by_the_date_of_the_refusal(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is what a machine with a stopped clock meets: its signatures are refused, and nothing says why."""
+
+    class AheadTime(SystemTime):
+        def wall_seconds(self) -> float:
+            return super().wall_seconds() + 3600
+
+    def refused(**_request: object) -> None:
+        date = email.utils.formatdate(SystemTime().wall_seconds(), usegmt=True)
+        answered: Any = {
+            "Error": {"Code": "InvalidSignatureException"},
+            "ResponseMetadata": {"HTTPHeaders": {"date": date}},
+        }
+        raise ClientError(answered, "DescribeTable")
+
+    def opened(settings: Settings) -> Any:
+        client = open_client(settings)
+        client.describe_table = refused
+        return client
+
+    monkeypatch.setattr("reliable_write.cli.connect.SystemTime", AheadTime)
+    monkeypatch.setattr("reliable_write.cli.connect.open_client", opened)
+    ran = cli(world, "doctor", "--json")
+    (clock,) = [check for check in valid(ran.facts, "doctor")["checks"] if check["name"] == "clock"]
+    assert (clock["health"], "ahead of the service's" in clock["told"]) == ("failed", True)
+    assert ran.facts["verdict"] == "Not in order: clock, table."
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from tests.world import World, world
 
 __all__ = ["world"]
 NO_WRITE = "0" * 36
+ENDED_BY_SIGINT = 130
 WHY = ["--reason", "the cause is mended", "--yes"]
 
 
@@ -128,6 +129,7 @@ def test_quarantine_keeps_monitors_away_until_a_retry(world: World, stuck: Stuck
     assert stuck.writer.recovery.resume(entry.write_id).resumed == "finished"
 
 
+@pytest.mark.usefixtures("_nobody_waits")
 def test_discard_removes_the_entry_and_undoes_nothing(world: World, stuck: Stuck) -> None:
     table = world.table("t")
     entry = stuck.quarantined(one(put(table, "applied")), one(put(table, "open")))
@@ -239,6 +241,7 @@ def planned(world: World, *arguments: str) -> dict[str, Any]:
     return dict(valid(json.loads(Path("plan.json").read_text()), "plan-file"))
 
 
+@pytest.mark.usefixtures("_nobody_waits")
 def test_a_plan_acts_on_what_was_reviewed_and_on_nothing_that_moved_or_came_later(world: World, stuck: Stuck) -> None:
     table = world.table("t")
     entries = [stuck.quarantined(one(put(table, f"k{n}"))) for n in range(4)]
@@ -335,6 +338,39 @@ def test_ctrl_c_lets_the_running_ones_end_and_says_where_to_resume(world: World,
     ran = cli(world, "writes", "apply", rest.name, "--yes", "--json")
     assert ran.code == ExitCode.DONE
     assert deeds(world) == [("retry", write_id) for write_id in sorted(ids(entries))]
+
+
+def test_a_second_ctrl_c_ends_at_once_and_says_where_to_look(
+    world: World, stuck: Stuck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service hangs in the first write: Ctrl-C, then Ctrl-C again; handlers run in the main thread, as ever."""
+    entries = [stuck.quarantined(one(put(world.table("t"), f"k{n}"))) for n in range(3)]
+    main, told = threading.main_thread().ident, threading.Event()
+    assert main is not None
+
+    def heard(_screen: object) -> None:
+        told.set()
+
+    def hang(_call: Call) -> None:
+        signal.pthread_kill(main, signal.SIGINT)
+        assert told.wait(20), "the first one is told"
+        signal.pthread_kill(main, signal.SIGINT)
+
+    def hanging(settings: Settings) -> Any:
+        client = open_client(settings)
+        FaultPlan(client).on("UpdateItem", hang, times=1)
+        return client
+
+    monkeypatch.setattr("reliable_write.cli.render_writes.DeedScreen.stopping", heard)
+    monkeypatch.setattr("reliable_write.cli.connect.open_client", hanging)
+    ran = cli(world, "writes", "retry", "--state", "quarantined", *WHY)
+    assert ran.code == ENDED_BY_SIGINT
+    assert "Ended at once" in ran.err
+    assert "reliable-write audit list" in ran.err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.undo()
+    again = cli(world, "writes", "retry", *ids(entries), *WHY)
+    assert again.code == ExitCode.DONE, again.out
 
 
 class Impatient:
@@ -441,6 +477,7 @@ def test_a_denied_deed_is_a_failure_of_the_service_and_leaves_no_record(
 # --- the record of it all -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("_nobody_waits")
 def test_the_audit_list_says_who_did_what_to_which_write_and_why(world: World, stuck: Stuck) -> None:
     table = world.table("t")
     a, b = (stuck.quarantined(one(put(table, key)), one(put(table, key + "2"))) for key in "ab")
@@ -469,3 +506,34 @@ def test_audit_records_of_repairs_hide_keys_unless_revealed(world: World) -> Non
         assert not {"the-key", "the-stamp"} & set(hidden.out.replace('"', " ").split())
         assert {"the-key", "the-stamp"} <= set(shown.out.replace('"', " ").split())
     valid(shown.facts, "audit-list")
+
+
+# --- the cause outlives the deed ----------------------------------------------------------------------------------
+
+
+def test_setting_a_write_aside_keeps_the_error_that_was_there(world: World, stuck: Stuck) -> None:
+    """Without it nobody could tell what to mend, nor find the others that failed alike."""
+    cause = "access denied (AccessDeniedException) on table orders"
+    entry = stuck.quarantined(one(put(world.table("t"), "x")), reason=cause)
+    for reason in ("a drill", "another"):
+        assert cli(world, "writes", "quarantine", entry.write_id, "--reason", reason, "--yes").code == ExitCode.DONE
+    error = entry_of(world, entry)["last_error"]["S"]
+    assert error.startswith(f"{cause}; set aside by ")
+    assert error.endswith(": another"), "the last word only, or it would grow"
+    assert error.count("set aside by") == 1
+    (row,) = cli(world, "writes", "list", "--error", "access denied", "--jsonl").lines
+    assert row["write_id"] == entry.write_id
+    commands = [step["command"] for step in cli(world, "writes", "explain", entry.write_id, "--json").facts["advice"]]
+    assert "reliable-write iam policy --role monitor --table orders" in commands
+
+
+def test_without_an_error_the_persons_word_stands_alone(world: World, stuck: Stuck) -> None:
+    entry = stuck.commit(one(put(world.table("t"), "x")))
+    cli(world, "writes", "quarantine", entry.write_id, "--reason", "a drill", "--yes")
+    assert entry_of(world, entry)["last_error"]["S"].startswith("set aside by ")
+
+
+def test_a_plan_of_nothing_is_not_written(world: World) -> None:
+    ran = cli(world, "writes", "discard", "--error", "nobody", "--reason", "why", "--plan-out", "plan.json")
+    assert "No write matches; nothing to discard." in ran.err
+    assert not Path("plan.json").exists()

@@ -15,7 +15,7 @@ from reliable_write.dynamodb import open_client
 from reliable_write.entry import Entry
 from reliable_write.testing.engines import Engine
 from reliable_write.testing.faults import FaultPlan
-from tests.integration.stuck_writes import SECRET, Stuck, batch, cli, delete, ids, one, put, valid
+from tests.integration.stuck_writes import SECRET, HastyTime, Stuck, batch, cli, delete, ids, one, put, valid
 from tests.world import World, world
 
 __all__ = ["world"]
@@ -24,7 +24,7 @@ NO_WRITE = "0" * 36
 
 @pytest.fixture
 def stuck(world: World) -> Stuck:
-    return Stuck(world.writer())
+    return Stuck(world.writer(time=HastyTime()))
 
 
 # --- status -------------------------------------------------------------------------------------------------------
@@ -105,6 +105,53 @@ def test_an_entry_whose_head_is_garbled_is_listed_and_stops_nothing(world: World
     rows = {row["write_id"]: row for row in cli(world, "writes", "list", "--jsonl").lines}
     assert set(rows) == {entry.write_id, "rubbish"}
     assert valid(rows["rubbish"], "write")["state"] == "unreadable"
+
+
+def test_an_entry_whose_head_is_garbled_can_be_asked_about_by_its_id(world: World, stuck: Stuck) -> None:
+    """Each command says what it is and leads on; none fails, none takes it for absent, none changes it."""
+    write_id = garbled(world, stuck)
+    before = world.records("J#")
+    explained = cli(world, "writes", "explain", write_id)
+    assert explained.code == ExitCode.DONE
+    assert "committed_at" in explained.out
+    for step in valid(cli(world, "writes", "explain", write_id, "--json").facts, "writes-explain")["advice"]:
+        check_command(step["command"])
+    for command in (["show"], ["wait"], ["skip", "--op", "0", "--reason", "why", "--yes"]):
+        ran = cli(world, "writes", command[0], write_id, *command[1:], "--json")
+        assert ran.code == ExitCode.PARTLY, ran.err
+        assert f"reliable-write writes explain {write_id}" in valid(ran.facts, "error")["error"]["message"]
+    for deed in ("retry", "quarantine", "discard"):
+        ran = cli(world, "writes", deed, write_id, "--reason", "why", "--yes", "--json")
+        (result,) = valid(ran.facts, "writes-deed")["results"]
+        assert (result["result"], "Nothing was changed" in result["told"]) == ("refused", True)
+    assert world.records("J#") == before
+    assert world.records("A") == []
+
+
+def garbled(world: World, stuck: Stuck) -> str:
+    entry = stuck.commit(one(put(world.table("t"), "a")))
+    (record,) = world.records("J#")
+    world.client.update_item(
+        TableName=world.system_table,
+        Key={"pk": record["pk"], "sk": record["sk"]},
+        UpdateExpression="REMOVE committed_at",
+    )
+    return entry.write_id
+
+
+def test_a_misspelt_table_is_told_from_one_that_nothing_waits_for(world: World, stuck: Stuck) -> None:
+    orders = world.table("orders")
+    stuck.commit(one(put(orders, "x")))
+    ran = cli(world, "writes", "list", "--table", "order")
+    assert f"they write to {orders}" in " ".join(ran.err.split())
+    assert "they write to" not in cli(world, "writes", "list", "--table", orders).err
+
+
+def test_what_is_not_there_ends_with_the_command_that_tells_more(world: World) -> None:
+    ran = cli(world, "writes", "show", NO_WRITE, "--system-table", world.system_table)
+    assert ran.err.strip().endswith(
+        f"Run: reliable-write writes explain {NO_WRITE} --system-table {world.system_table}"
+    )
 
 
 def test_lists_read_heads_and_no_payload(world: World, stuck: Stuck, monkeypatch: pytest.MonkeyPatch) -> None:

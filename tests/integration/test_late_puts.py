@@ -17,6 +17,9 @@ from reliable_write.recovery import Resumed
 from reliable_write.testing.engines import Engine
 from reliable_write.testing.faults import Call, FaultPlan, lose_answer
 from reliable_write.tombstones import tombstone_key
+from tests.integration.stuck_writes import Stuck, one
+from tests.integration.stuck_writes import delete as deletion
+from tests.integration.stuck_writes import put as an_item
 from tests.integration.test_promises import another, delete, left_behind, name, put, shown
 from tests.world import World
 
@@ -85,6 +88,34 @@ def test_a_put_that_is_answered_at_once_looks_for_no_tombstone(world: World) -> 
     with FaultPlan(writer.client) as plan:
         put(writer, table, v="a")
     assert plan.count("GetItem") == 0
+
+
+def test_an_older_delete_that_comes_late_does_not_clear_the_way_for_a_put_between_the_two(every_world: World) -> None:
+    """Its tombstone, put over the newer delete's, would let the late put take itself for the last word."""
+    world = every_world
+    table = world.table("one")
+    stuck = Stuck(another(world))
+    first = stuck.commit(one(deletion(table, "x")))
+    between = stuck.commit(one(an_item(table, "x")))
+    last = delete(another(world), table)
+    recovery = world.writer().recovery
+    for entry in (first, between):
+        assert recovery.resume(entry.write_id).resumed is Resumed.FINISHED
+    assert world.items(table) == []
+    (tombstone,) = world.records("T#")
+    assert tombstone["stamp"] == {"S": last.stamp}
+
+
+def test_a_late_put_after_an_older_delete_stays(every_world: World) -> None:
+    """The tombstone it finds is not later than it: taking itself back would lose the write."""
+    world = every_world
+    table = world.table("one")
+    delete(another(world), table)
+    left_behind(world, table, v="late")
+    (report,) = world.writer().recovery.resume_all()
+    assert [result.status for result in report.results] == [Status.APPLIED]
+    assert shown(world, table) == "late"
+    assert len(world.records("T#")) == 1
 
 
 # --- tombstones that say nothing ----------------------------------------------------------------------------------

@@ -55,12 +55,15 @@ class Monitor:
             text=True,
         )
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.log: list[str] = []
+        """All lines so far."""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
+            self.log.append(line)
             self._lines.put(line)
 
     def logged(self, event: str, **facts: object) -> dict[str, Any]:
@@ -349,6 +352,30 @@ def test_while_dynamodb_is_away_it_lives_is_not_ready_and_comes_back(own_world: 
     assert isinstance(engine, Dynoxide)
     os.kill(engine.pid, signal.SIGCONT)
     monitor.answers("/readyz", 200)
+
+
+def test_it_lives_through_kills_of_the_engine_and_tells_them_as_events_only(own_world: World, start: Start) -> None:
+    tables = [own_world.table("a"), own_world.table("b")]
+    engine = own_world.engine
+    monitor = start(
+        "--set", "monitor.heartbeat_seconds=0.2", "--set", "monitor.audit_seconds=0.2", **own_world.environment()
+    )
+    monitor.answers("/readyz", 200)
+    for key in ("x", "y"):
+        write_id = leave_half_a_write(own_world, tables, key)
+        engine.kill()
+        assert "could not be read" in monitor.answers("/readyz", 503)
+        assert monitor.get("/livez")[0] == 200
+        monitor.logged("monitor_hindered", hindered="heartbeat")
+        engine.restart()
+        monitor.logged("entry_recovered", write_id=write_id)
+        monitor.answers("/readyz", 200)
+        assert own_world.item(tables[1], id={"S": key}) is not None
+    assert monitor.metric("failures_total") == 0
+    monitor.process.send_signal(signal.SIGTERM)
+    assert monitor.ends() == 0
+    levels = {json.loads(line)["level"] for line in monitor.log}
+    assert levels == {"info", "warning"}
 
 
 def test_a_drain_that_cannot_end_is_ended_by_its_deadline(own_world: World, start: Start) -> None:

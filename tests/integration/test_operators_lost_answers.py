@@ -10,7 +10,7 @@ from reliable_write import ReliableWriter
 from reliable_write.clock import HybridClock, Stamp
 from reliable_write.dynamodb import CallFailed
 from reliable_write.entry import FORMAT, Entry, encode_operations, shard_of
-from reliable_write.errors import TooLateError, UnsupportedOperationError
+from reliable_write.errors import TooLateError, UnsupportedOperationError, WriteRejectedError
 from reliable_write.operations import Operation, Put
 from reliable_write.testing.faults import FaultPlan, deny, lose_answer
 from tests.integration.stuck_writes import HastyTime
@@ -63,6 +63,30 @@ def test_a_deed_that_was_done_and_not_answered_stays_recorded(world: World, deed
 
 
 @pytest.mark.parametrize("deed", DEEDS)
+def test_a_record_that_was_written_and_not_answered_stops_no_deed(world: World, deed: str) -> None:
+    """The repeat of the record's put finds it there."""
+    writer = world.writer(time=HastyTime())
+    entry = commit(writer, world.table("people"))
+    with FaultPlan(writer.client).on("PutItem", lose_answer, "after", times=1, having=b"operator") as plan:
+        DEEDS[deed][1](writer, entry.stamp)
+        assert plan.injected == 1
+    (record,) = world.records("A")
+    assert record["action"] == {"S": deed}
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_a_deed_whose_record_was_perhaps_not_written_is_not_done_and_leaves_no_record(world: World, deed: str) -> None:
+    writer = world.writer(time=HastyTime())
+    entry = commit(writer, world.table("people"))
+    with FaultPlan(writer.client).on("PutItem", lose_answer, "after", having=b"operator") as plan:
+        with pytest.raises(CallFailed):
+            DEEDS[deed][1](writer, entry.stamp)
+        assert plan.injected
+    assert world.records("A") == []
+    assert world.records("J#")[0]["epoch"] == {"N": "0"}
+
+
+@pytest.mark.parametrize("deed", DEEDS)
 def test_a_deed_that_was_refused_for_certain_leaves_no_record(world: World, deed: str) -> None:
     writer = world.writer(time=HastyTime())
     entry = commit(writer, world.table("people"))
@@ -96,3 +120,16 @@ def test_a_damaged_entry_can_still_be_given_up(world: World) -> None:
         DEEDS["skip"][1](writer, entry.stamp)
     writer.engine().operators.discard(entry.write_id, **BY)
     assert world.records("J#") == []
+
+
+@pytest.mark.parametrize(("places", "told"), [([], "say which"), (["operations[0]", "operations[9]"], r"has no .*9")])
+def test_skipping_nothing_or_what_is_not_there_is_refused_and_leaves_no_record(
+    world: World, places: list[str], told: str
+) -> None:
+    writer = world.writer(time=HastyTime())
+    entry = commit(writer, world.table("people"))
+    before = world.records("J#")
+    with pytest.raises(WriteRejectedError, match=told):
+        writer.engine().operators.skip(entry.write_id, places, **BY)
+    assert world.records("A") == []
+    assert world.records("J#") == before

@@ -33,10 +33,12 @@ class Table:
 class MemoryTables:
     """`Calls` over dictionaries."""
 
-    def __init__(self, *, page_items: int = 3, tells_old_items: bool = True) -> None:
+    def __init__(self, *, page_items: int = 3, tells_old_items: bool = True, backwards: bool = False) -> None:
         self.tables: dict[str, Table] = {}
         self.page_items = page_items
         self.tells_old_items = tells_old_items
+        self.backwards = backwards
+        """Scans come in the other order: partitions have none that anybody may lean on."""
         self.sent: list[tuple[CallName, Request]] = []
         self.before: Callable[[CallName, Request], None] = lambda _call, _request: None
         """May raise, or change what is there, before a request is applied."""
@@ -97,13 +99,15 @@ class MemoryTables:
         return self._page(request, lambda item: item["pk"] == wanted)
 
     def _scan(self, request: Request) -> dict[str, Any]:
-        return self._page(request, lambda _: True)
+        return self._page(request, lambda _: True, backwards=self.backwards)
 
-    def _page(self, request: Request, wanted: Callable[[WireItem], bool]) -> dict[str, Any]:
+    def _page(self, request: Request, wanted: Callable[[WireItem], bool], *, backwards: bool = False) -> dict[str, Any]:
         table = self._table(request["TableName"])
         start = request.get("ExclusiveStartKey")
-        after = "" if start is None else table.place(start)
-        found = [(place, item) for place, item in sorted(table.items.items()) if place > after and wanted(item)]
+        found = [(place, item) for place, item in sorted(table.items.items(), reverse=backwards) if wanted(item)]
+        if start is not None:
+            after = table.place(start)
+            found = [(place, item) for place, item in found if (place < after if backwards else place > after)]
         size = min(self.page_items, request.get("Limit", self.page_items))
         page = [_projected(item, request) for _, item in found[:size]]
         if len(found) <= size:

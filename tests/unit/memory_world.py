@@ -40,6 +40,9 @@ class SkewedTime(ManualTime):
     def pass_seconds(self, seconds: float) -> None:
         self.line.pass_seconds(seconds)
 
+    def jitter(self, seconds_max: float) -> float:
+        return self.line.jitter(seconds_max)
+
     def random_bytes(self, count: int) -> bytes:
         return self.line.random_bytes(count)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -189,6 +190,39 @@ def test_the_second_wait_begins_with_the_pass_that_showed_nothing_older(world: M
     assert collected(after(world, world.auditor(), 10 * W, W - 1, 1)) == [0, 0, 0, 1]
 
 
+def test_a_pass_that_began_within_the_first_wait_does_not_end_it(world: MemoryWorld) -> None:
+    """What it went by early may have been put behind it by a commit that was still allowed to."""
+    world.delete()
+    auditor = world.auditor()
+    after(world, auditor, W - 1)
+    _pass_takes(world, 10)
+    auditor.run_once()
+    _pass_takes(world, 0)
+    world.time.pass_seconds(W)
+    assert collected(after(world, auditor, W)) == [0, 1]
+
+
+def test_the_second_wait_begins_with_the_end_of_the_pass(world: MemoryWorld) -> None:
+    """An older entry may have been finished and removed just before the pass came by its place."""
+    world.delete()
+    auditor = world.auditor()
+    auditor.run_once()
+    world.time.pass_seconds(W)
+    _pass_takes(world, 10)
+    auditor.run_once()
+    _pass_takes(world, 0)
+    world.time.pass_seconds(W - 1)
+    assert collected(after(world, auditor, 1)) == [0, 1]
+
+
+def _pass_takes(world: MemoryWorld, seconds: float) -> None:
+    def wait(call: str, _request: Any) -> None:
+        if call == "scan":
+            world.time.pass_seconds(seconds)
+
+    world.tables.before = wait
+
+
 def test_waits_are_counted_on_the_elapsed_clock_alone(world: MemoryWorld) -> None:
     world.delete()
     auditor = world.auditor()
@@ -208,6 +242,49 @@ def test_a_ghost_that_came_after_the_early_audit_is_found_by_the_last_one(world:
     report = auditor.run_once()
     assert (report.ghosts_removed, report.tombstones_collected) == (1, 1)
     assert world.shown() is None
+
+
+def test_a_ghost_that_came_after_the_early_audit_goes_though_an_older_entry_waits_for_a_person(
+    world: MemoryWorld,
+) -> None:
+    """Nothing is collected then, so there is no last audit; quarantine may last for months."""
+    standing = world.stamp()
+    older = world.stamp()
+    world.delete()
+    world.record("J#000", standing, **_quarantined(standing))
+    auditor = world.auditor()
+    after(world, auditor, EARLY)
+    world.plant(_rw=older)
+    reports = after(world, auditor, W - 1, 1)
+    assert [report.ghosts_removed for report in reports] == [0, 0, 1]
+    assert world.shown() is None
+    assert world.records("T#")
+
+
+def test_a_ghost_that_came_after_the_early_audit_goes_without_gc_too(world: MemoryWorld) -> None:
+    older = world.stamp()
+    world.delete()
+    auditor = world.auditor(gc=False)
+    after(world, auditor, EARLY)
+    world.plant(_rw=older)
+    assert [report.ghosts_removed for report in after(world, auditor, W - 1, 1)] == [0, 0, 1]
+
+
+def test_tombstones_that_are_held_back_are_audited_ever_more_rarely_but_daily(world: MemoryWorld) -> None:
+    """A late attempt at any older entry may still leave a ghost; half a million keys are not read every minute."""
+    standing = world.stamp()
+    world.delete()
+    world.record("J#000", standing, **_quarantined(standing))
+    auditor = world.auditor()
+    began, audited_at = world.time.elapsed, []
+    while world.time.elapsed - began < 5 * DAY:
+        if auditor.run_once().audited:
+            audited_at.append(world.time.elapsed - began)
+        world.time.pass_seconds(60)
+    pauses = [round(later - earlier) for earlier, later in itertools.pairwise(audited_at)]
+    assert len(audited_at) == 10
+    assert max(pauses) <= DAY + 60
+    assert pauses == sorted(pauses)
 
 
 def entry_of(stamp: Stamp, **more: Any) -> dict[str, Any]:
@@ -282,6 +359,21 @@ def test_an_older_entry_that_turns_up_between_the_waits_begins_them_anew(world: 
     assert collected(after(world, auditor, W - 1, W)) == [0, 0, 1]
 
 
+def test_an_older_entry_that_turns_up_in_the_very_pass_that_would_collect_keeps_the_tombstone(
+    world: MemoryWorld,
+) -> None:
+    """Wherever the pass meets it: before the tombstone, or after it."""
+    older = world.stamp()
+    world.delete()
+    auditor = world.auditor()
+    after(world, auditor, W)
+    world.record("J#000", older)
+    world.time.pass_seconds(W)
+    assert auditor.run_once().tombstones_collected == 0
+    world.forget("J#000", older)
+    assert collected(after(world, auditor, W - 1, 1, W)) == [0, 0, 0, 1]
+
+
 def test_a_younger_entry_keeps_nothing(world: MemoryWorld) -> None:
     world.delete()
     world.record("J#000", world.stamp())
@@ -320,6 +412,22 @@ def test_an_older_entry_seen_by_a_pass_that_broke_off_counts_all_the_same(world:
     world.forget("J#000", older)
     world.time.pass_seconds(W)
     assert auditor.run_once().tombstones_collected == 0
+
+
+def test_a_pass_that_broke_off_forgets_nothing(world: MemoryWorld) -> None:
+    """What it did not come to is still there; where every other pass breaks off, all must end all the same."""
+    for number in range(7):
+        world.delete(f"k{number}")
+        chunked(world, chunks=1)
+    auditor = world.auditor()
+    auditor.run_once()
+    for wait in (W, 2 * W):
+        world.tables.before = _refuse_second_page
+        assert not auditor.run_once().complete
+        world.tables.before = lambda _call, _request: None
+        world.time.pass_seconds(wait)
+        auditor.run_once()
+    assert world.records("T#") == world.records("C#") == []
 
 
 def _refuse_second_page(call: str, request: Any) -> None:
@@ -444,6 +552,40 @@ def test_a_table_that_cannot_be_read_keeps_its_tombstones_and_nobody_else_s(worl
     assert (reports[-1].troubles, reports[-1].skipped) == (3, 6), "three tries are enough for one round"
     assert {item["table"]["S"] for item in world.records("T#")} == {"dead"}
     assert world.told().count(Event.AUDIT_SKIPPED_TABLE) == 2, "in the early audit and in the last one"
+
+
+def test_a_table_that_refuses_every_key_is_told_and_does_not_eat_the_round(world: MemoryWorld) -> None:
+    world.tables.create("denied", "id")
+    for number in range(99):
+        world.delete(f"k{number}", table="denied")
+    world.delete()
+    _deny_looks(world, lambda _key: True)
+    report = after(world, world.auditor(parallel_max=1, table_refusals_max=9), W, W)[-1]
+    assert (report.troubles, report.skipped, report.tombstones_collected) == (9, 90, 1)
+    assert world.told().count(Event.AUDIT_SKIPPED_TABLE) == 2, "in the early audit and in the last one"
+    assert len(world.records("T#")) == 99
+
+
+def test_keys_behind_many_that_are_refused_have_their_turn_by_chance(world: MemoryWorld) -> None:
+    """A policy may deny some keys of a table and not others; the order in which a scan shows them never changes."""
+    world.tables.create("denied", "id")
+    for number in range(60):
+        world.delete(f"k{number}", table="denied")
+    shown = [item["key"]["M"]["id"]["S"] for item in world.records("T#")]
+    _deny_looks(world, lambda key: key in shown[:50])
+    auditor = world.auditor(parallel_max=1, table_refusals_max=9)
+    assert collected(after(world, auditor, W, W)) == [0, 0, 0]
+    world.time.jitter_share = 0.0
+    report = auditor.run_once()
+    assert (report.troubles, report.skipped, report.tombstones_collected) == (50, 0, 10)
+
+
+def _deny_looks(world: MemoryWorld, denied: Callable[[str], bool]) -> None:
+    def deny(call: str, request: Any) -> None:
+        if call == "get_item" and request["TableName"] == "denied" and denied(request["Key"]["id"]["S"]):
+            raise CallFailed(FailureKind.ACCESS_DENIED, "AccessDeniedException", "denied")
+
+    world.tables.before = deny
 
 
 def test_one_key_that_is_refused_does_not_stop_the_others_of_its_table(world: MemoryWorld) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from monitor.auditor import Auditor
+from monitor.audits import AuditSettings
 from reliable_write import limits
 from reliable_write.clock import Stamp
 from reliable_write.commit import Prepared
@@ -32,6 +33,8 @@ KEYS: tuple[str, ...] = ("x", "y")
 PACES = ((30.0, 100.0, 300.0), (1.0, 30.0, 700.0, 1700.0, W / 2, W), (W / 2, W, W))
 """Lives in which everything happens within the life of a request, and lives in which hours pass."""
 SKEWS = (0.0, -7200.0, 7200.0)
+APART = max(SKEWS) - min(SKEWS)
+"""What the clocks differ by, and so the least margin of scheduled audits."""
 SEEDS = 100
 STEPS = 60
 
@@ -255,12 +258,15 @@ class Chaos:
         return self.random.choice(idle) if idle else None
 
     def auditor(self) -> Auditor:
-        return self.world.auditor(**self.settings)
+        skew = self.random.choice(SKEWS) if self.settings.get("scheduled") else 0.0
+        return Auditor(self.world.process(skew), AuditSettings(**self.settings))
 
     def count(self, place: int | None) -> None:
         if place is None:
             return
         self.busy.append(place)
+        if self.settings.get("scheduled"):  # each run is another process, on another machine
+            self.auditors[place] = self.auditor()
         try:
             report = self.auditors[place].run_once()
         finally:
@@ -335,11 +341,10 @@ class Chaos:
             self.world.time.pass_seconds(60.0)
             self.world.engine.recovery.resume_all()
         self.auditors.append(self.auditor())
-        for _ in range(
-            12
-        ):  # a delete by a clock that was ahead is held back by nothing but older entries: none is left
+        # A delete by a clock that was ahead is held back by nothing but older entries: none is left.
+        for _ in range(12):
             self.count(len(self.auditors) - 1)
-            self.world.time.pass_seconds(W)
+            self.world.time.pass_seconds(2 * W + 2 * APART)
 
     def judge(self) -> None:
         assert self.world.records("J#") == [], "recovered"
@@ -382,6 +387,17 @@ def test_g3_whatever_happens_around_the_audits_nothing_comes_back_and_nothing_is
     assert seen["told"] > 10 * SEEDS
     for kind in ("ghosts", "collected", "held back", "landed", "died", "interrupted", "quarantine", "retry", "again"):
         assert seen[kind] >= SEEDS / 10, (kind, seen)
+
+
+def test_g3_holds_as_well_where_scheduled_runs_audit_on_machines_whose_clocks_are_hours_apart() -> None:
+    seen = live(range(SEEDS), scheduled=True, clock_margin_seconds=APART)
+    for kind in ("ghosts", "collected", "landed", "died", "interrupted", "quarantine", "retry", "again"):
+        assert seen[kind] >= SEEDS / 10, (kind, seen)
+
+
+def test_the_adversary_finds_scheduled_audits_whose_margin_is_less_than_the_clocks_differ() -> None:
+    with pytest.raises(AssertionError, match="which is back"):
+        live(range(10 * SEEDS), scheduled=True, clock_margin_seconds=0.0)
 
 
 def test_the_adversary_finds_an_auditor_that_hardly_waits() -> None:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from reliable_write.cli.bulk import INTERRUPTED, Ended, Outcome, Pace, Result
 from reliable_write.cli.exits import CommandError, ExitCode
-from reliable_write.cli.listing import Filters, Row, parse_span
+from reliable_write.cli.listing import Filters, Listing, Row, parse_span
 from reliable_write.cli.plans import Plan, Reviewed
-from reliable_write.cli.render_writes import list_lines
+from reliable_write.cli.render_writes import list_lines, watch_lines
 from reliable_write.explain import duration
 from tests.unit.fakes import ManualTime
 
@@ -76,6 +76,15 @@ def test_no_line_of_a_list_is_wider_than_the_terminal(width: int, age_seconds: f
     lines = list(list_lines([replace(ROW, age_seconds=age_seconds)], width))
     assert max(line.cell_len for line in lines) <= width
     assert any("rrr" in line.plain for line in lines)
+
+
+@given(width=st.integers(min_value=72, max_value=200), unread=st.booleans())
+def test_a_watched_list_fits_and_says_when_it_is_not_complete(width: int, unread: bool) -> None:
+    """An outage must not look like a journal that was emptied."""
+    shards = ("J#000: unreachable (EndpointConnectionError) on table reliable_write",) * 64 if unread else ()
+    lines = list(watch_lines(Listing((ROW,) * 2000, shards), 1_800_000_000_000, width))
+    assert max(line.cell_len for line in lines) <= width
+    assert ("NOT COMPLETE: 64 shards" in lines[1].plain) == unread
 
 
 def test_a_list_for_a_program_is_one_uncut_line_for_each_entry() -> None:

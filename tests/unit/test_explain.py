@@ -105,9 +105,38 @@ def test_what_cannot_be_read_is_left_to_a_newer_version_or_to_a_person() -> None
     assert commands(damaged) == ["discard"]
 
 
+def deed(action: str, epoch: int, operator: str = "ada") -> Deed:
+    return Deed("id", action, operator, "told", NOW, {"epoch": {"N": str(epoch)}})
+
+
 def test_an_absent_entry_is_explained_by_what_people_did_or_left_open() -> None:
-    deed = Deed("id", "discard", "ada", "told", NOW, {})
-    assert "ada discarded it" in words(explain_absent(STAMP, [dataclasses.replace(deed, action="retry"), deed]))
-    open_ = words(explain_absent(STAMP, [dataclasses.replace(deed, action="retry")]))
+    assert "ada discarded it" in words(explain_absent(STAMP, [deed("discard", 1), deed("retry", 0, "bob")]))
+    open_ = words(explain_absent(STAMP, [deed("retry", 0)]))
     assert "or it was never committed" in open_
+    assert "No record says" in open_
     assert "Not a write id" in explain_absent("typo", []).headline
+
+
+@pytest.mark.parametrize(
+    "deeds",
+    [
+        [deed("retry", 1, "bob"), deed("discard", 0)],
+        [deed("discard", 0), deed("retry", 1, "bob")],
+        [deed("retry", 0, "bob"), deed("discard", 0)],
+    ],
+    ids=["set aside, then set going", "recorded by a clock that is behind", "recorded, and not even set aside"],
+)
+def test_a_discard_that_somebody_overtook_gave_nothing_up(deeds: list[Deed]) -> None:
+    """Its command was stopped, and its record stands; the entry was there when the other deed was recorded."""
+    told = explain_absent(STAMP, deeds)
+    assert "Given up" not in words(told)
+    assert "or it was never committed" not in words(told)
+    assert "ada began to discard it; bob chose to retry it after that." in told.happened
+
+
+@pytest.mark.parametrize("before", [deed("retry", 2, "bob"), deed("discard", 2, "bob")])
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_two_deeds_the_one_that_saw_the_higher_epoch_came_last(before: Deed, turned: bool) -> None:
+    deeds = [deed("discard", 3), before]
+    told = explain_absent(STAMP, deeds[::-1] if turned else deeds)
+    assert "ada discarded it" in words(told)

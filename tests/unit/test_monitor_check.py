@@ -45,7 +45,14 @@ def beats(*ages: float) -> dict[str, Any]:
     return {"Items": [{"sk": {"S": str(age)}, "seen_at": {"N": str(int((NOON - age) * 1000))}} for age in ages]}
 
 
-@pytest.mark.parametrize(("there", "last"), [(beats(), None), (beats(HEARTBEAT_ALIVE_SECONDS + 5, 900), 25)])
+@pytest.mark.parametrize(
+    ("there", "last"),
+    [
+        (beats(), None),
+        (beats(HEARTBEAT_ALIVE_SECONDS + 5, 900), 25),
+        (beats(-HEARTBEAT_ALIVE_SECONDS - 5), -25),  # dead, and by a clock ahead of ours: alive for hours otherwise
+    ],
+)
 def test_it_warns_once_where_no_monitor_is_alive(there: dict[str, Any], last: int | None) -> None:
     desk = Desk(there)
     desk.leave_one()
@@ -85,3 +92,12 @@ def test_nothing_is_sent_in_the_callers_thread_and_no_thread_is_no_error() -> No
     assert desk.calls.sent == []
     assert len(desk.workers.loops) == 1
     Desk(workers=NoThreads()).leave_one()
+
+
+def test_a_live_monitor_behind_a_page_of_dead_ones_is_heard() -> None:
+    """A monitor that dies every few seconds leaves more records in a day than one page holds."""
+    key = {"pk": {"S": "M"}, "sk": {"S": "900"}}
+    desk = Desk({**beats(900), "LastEvaluatedKey": key}, beats(1))
+    desk.leave_one()
+    assert desk.ear.heard == []
+    assert [request.get("ExclusiveStartKey") for _, request in desk.calls.sent] == [None, key]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import monitor.aws_lambda
+from monitor.audits import AuditReport
 from monitor.aws_lambda import ScheduledRuns, handler
 from monitor.settings import load
 from monitor.status import SweepReport
@@ -21,7 +22,7 @@ ENVIRONMENT = {
     "RELIABLE_WRITE_ATTEMPT_DEADLINE_SECONDS": "8",
     "RELIABLE_WRITE_READ_TIMEOUT_SECONDS": "4",
 }
-RESERVE_SECONDS = 20.0
+RESERVE_SECONDS = 26.0
 
 
 class TestTime(SystemTime):
@@ -45,6 +46,7 @@ class FakeMonitor:
         self.finished = finished
         self.sweep_seconds = sweep_seconds
         self.allowed: list[float] = []
+        self.audits: list[float] = []
 
     def run_once(self, *, one_shot: bool, seconds_max: float) -> SweepReport:
         assert one_shot
@@ -52,12 +54,17 @@ class FakeMonitor:
         self.time.now += min(self.sweep_seconds, seconds_max)
         count = self.finished.pop(0) if self.finished else 0
         attempts = {Resumed.FINISHED: count, Resumed.STILL_PENDING: 1} if count else {}
+        assert seconds_max > 0
         return SweepReport(pending=7, quarantined=2, started=count, attempts=attempts)
 
+    def audit_once(self, *, seconds_max: float) -> AuditReport:
+        self.audits.append(seconds_max)
+        return AuditReport(complete=True, tombstones=4)
 
-def runs(finished: list[int], sweep_seconds: float = 1.0) -> tuple[ScheduledRuns, FakeMonitor]:
+
+def runs(finished: list[int], sweep_seconds: float = 1.0, **settings: str) -> tuple[ScheduledRuns, FakeMonitor]:
     time = TestTime()
-    made = ScheduledRuns(load(environment=ENVIRONMENT), time=time)
+    made = ScheduledRuns(load(environment={**ENVIRONMENT, **settings}), time=time)
     fake = FakeMonitor(time, finished, sweep_seconds)
     made._monitor = fake  # type: ignore[assignment]  # the sweeps themselves are tested elsewhere
     return made, fake
@@ -75,10 +82,11 @@ def test_it_sweeps_while_sweeps_finish_something_and_adds_up() -> None:
 def test_it_leaves_the_reserve_untouched() -> None:
     """What has begun at the last moment must be able to end before Lambda freezes the process."""
     made, fake = runs([1] * 100, sweep_seconds=30)
-    facts = made.run(100)
+    facts = made.run(106)
     assert made.reserve_seconds == RESERVE_SECONDS
     assert fake.allowed == [80, 50, 20]
     assert fake.time.now == 80
+    assert fake.audits == [], "what is committed comes first"
     assert facts["out_of_time"]
 
 
@@ -86,6 +94,22 @@ def test_a_budget_within_the_reserve_begins_nothing() -> None:
     made, fake = runs([1])
     assert made.run(RESERVE_SECONDS) == {"sweeps": 0, "started": 0, "attempts": {}, "out_of_time": True}
     assert fake.allowed == []
+
+
+def test_it_audits_in_the_time_that_is_left_and_not_more_often_than_set() -> None:
+    made, fake = runs([1, 0], sweep_seconds=10)
+    assert made.run(106)["audit"]["tombstones"] == 4
+    assert fake.audits == [60]
+    assert "audit" not in made.run(106), "a warm invocation soon after"
+    fake.time.now += 60
+    made.run(106)
+    assert len(fake.audits) == 2
+
+
+def test_it_audits_only_where_audits_are_wanted() -> None:
+    made, fake = runs([], RELIABLE_WRITE_MONITOR_AUDIT="false")
+    assert "audit" not in made.run(106)
+    assert fake.audits == []
 
 
 class Context:

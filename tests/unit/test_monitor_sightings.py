@@ -233,6 +233,19 @@ def test_hurried_entries_of_other_monitors_shards_wait_a_lease_for_their_own() -
     assert watch.numbers() == [1]
 
 
+def test_a_hurried_entry_that_somebody_else_claims_is_his_for_a_lease() -> None:
+    watch = Watch()
+    watch.look(head())
+    watch.time.pass_seconds(LEASE)
+    watch.attempt(Resumed.HELD_BACK, "healed")
+    watch.sightings.hurry("healed")
+    assert watch.numbers() == [1]
+    watch.look(head(epoch=1))
+    assert watch.due() == []
+    watch.time.pass_seconds(LEASE)
+    assert watch.numbers() == [1]
+
+
 def test_one_waiting_entry_probes_a_table_that_no_straggler_touches() -> None:
     watch = Watch()
     watch.look(head(1), head(2), head(3, attempts=1))
@@ -245,6 +258,17 @@ def test_one_waiting_entry_probes_a_table_that_no_straggler_touches() -> None:
     assert watch.numbers("dead") == [1], "one, the least tried, the oldest"
     watch.time.pass_seconds(LEASE)
     assert watch.numbers("dead") == [1, 2, 3], "stragglers probe it, no other is needed"
+
+
+def test_an_entry_that_raised_what_nobody_expected_probes_no_table() -> None:
+    """It may raise again, before anything is sent: the table would wait for it, turn after turn."""
+    watch = Watch()
+    watch.look(head())
+    watch.time.pass_seconds(LEASE)
+    watch.attempt(Resumed.STILL_PENDING, "dead")
+    watch.time.pass_seconds(LEASE)
+    watch.attempt(None)
+    assert watch.numbers("dead") == []
 
 
 @pytest.mark.parametrize(

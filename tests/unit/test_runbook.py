@@ -51,7 +51,7 @@ def test_each_event_that_wants_somebody_to_look_is_in_the_runbook() -> None:
     elsewhere = {
         *("write_committed", "write_applied", "write_pending", "write_refused", "scope_dropped", "scope_abandoned"),
         *("finished_entries_not_deleted", "entry_recovered", "entry_still_pending", "ghost_removed", "collected"),
-        *("collection_off", "monitor_started", "monitor_drained"),
+        *("collection_on", "collection_off", "monitor_started", "monitor_drained"),
     }
     missing = {event.value for event in Event} - elsewhere
     assert {event for event in missing if f"`{event}`" not in PAGE} == set()
