@@ -12,7 +12,7 @@ from reliable_write.audit_log import Deed
 from reliable_write.cli.connect import Connection, connect
 from reliable_write.cli.options import At
 from reliable_write.clock import Deadline
-from reliable_write.dynamodb import CallFailed, open_calls
+from reliable_write.dynamodb import CallFailed
 from reliable_write.engine import Engine, assemble
 from reliable_write.events import Events
 from reliable_write.heartbeats import Heartbeat
@@ -77,7 +77,7 @@ def open_desk(at: At) -> Iterator[Desk]:
     connection = connect(**at._asdict())
     settings = connection.settings
     engine = assemble(
-        open_calls(settings, connection.client),
+        connection.calls,
         settings,
         connection.time,
         ThreadWorkers(settings.propagation_threads),
