@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from reliable_write.clock import Deadline
 from reliable_write.dynamodb import CallFailed, Store
-from reliable_write.dynamodb.failures import UNSUPPORTED_CODES
+from reliable_write.dynamodb.failures import UNSUPPORTED_CODES, TransactionCancelled
 from reliable_write.errors import CommitFailedError, UnsupportedOperationError
 from reliable_write.values import WireItem
 
@@ -34,9 +36,12 @@ class Capabilities:
 
     def _ask(self, what: str, deadline: Deadline) -> bool:
         check = {"TableName": self._table, "Key": self._record, "ConditionExpression": "attribute_exists(pk)"}
-        token = "reliable-write-has-transactions"  # noqa: S105 - no secret
+        # One token for each table: AWS refuses a token that comes again with another request within ten minutes.
+        token = hashlib.blake2b(f"has transactions: {self._table}".encode(), digest_size=16).hexdigest()
         try:
             self._store.transact([{"ConditionCheck": check}], token, deadline)
+        except TransactionCancelled:
+            return True  # it was understood
         except CallFailed as failure:
             if failure.code in UNSUPPORTED_CODES:
                 return False
