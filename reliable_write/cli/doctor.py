@@ -27,6 +27,7 @@ from reliable_write.policy import FailureKind
 CLOCK_WARNING_SECONDS: Final = 5.0
 CLOCK_FAILURE_SECONDS: Final = 300.0
 """AWS refuses signatures this far off."""
+_NO_TABLE: Final = "reliable-write-doctor"
 _NEVER: Final = "attribute_exists(#k) AND attribute_not_exists(#k)"
 _SAMPLES: Final = {"S": {"S": "reliable-write-doctor"}, "N": {"N": "0"}, "B": {"B": b"reliable-write-doctor"}}
 
@@ -113,6 +114,7 @@ def diagnose(desk: Desk, role: Role, tables: list[str]) -> Diagnosis:
         _clock(desk),
         *_shape(desk),
         *_permissions(desk, desk.connection.table, SYSTEM_TABLE_ACTIONS[role]),
+        *(_destination(desk, alias) for alias in desk.connection.settings.destinations),
         *(check for table in tables for check in _permissions(desk, table, DESTINATION_ACTIONS[role])),
         *_journal(desk),
     ]
@@ -184,6 +186,21 @@ def _shape(desk: Desk) -> Iterator[Check]:
         yield Check(f"table: {finding.name}", health, told, run)
 
 
+# --- other places -------------------------------------------------------------------------------------------------
+
+
+def _destination(desk: Desk, alias: str) -> Check:
+    """Asked for a table that is not there: an answer to that, or a denial, shows that the way is open."""
+    name = f"destination: {alias}"
+    try:
+        desk.connection.store.describe(f"{alias}:{_NO_TABLE}", desk.deadline())
+    except CallFailed as failure:
+        if failure.kind not in (FailureKind.TABLE_MISSING, FailureKind.ACCESS_DENIED):
+            return Check(name, Health.FAILED, str(failure.__cause__ or failure))
+    client, _ = desk.connection.calls.client_of(f"{alias}:{_NO_TABLE}")
+    return Check(name, Health.OK, f"answers, at {client.meta.endpoint_url} ({client.meta.region_name})")
+
+
 # --- permissions --------------------------------------------------------------------------------------------------
 
 
@@ -193,14 +210,16 @@ def _permissions(desk: Desk, table: str, actions: tuple[str, ...]) -> Iterator[C
     except CallFailed as failure:
         yield Check(f"may, on {table}", Health.FAILED, f"cannot be described: {failure}")
         return
-    probes = _probes(table, key, key_name)
+    client, name = desk.connection.calls.client_of(table)
+    probes = _probes(name, key, key_name)
     for action in actions:
-        yield _tried(desk, f"may, on {table}", action, probes[action])
+        yield _tried(client, f"may, on {table}", action, probes[action])
 
 
 def _absent_key(desk: Desk, table: str) -> tuple[dict[str, Any], str]:
     try:
-        described = desk.connection.client.describe_table(TableName=table)["Table"]
+        client, name = desk.connection.calls.client_of(table)
+        described = client.describe_table(TableName=name)["Table"]
     except Exception as error:
         failure = translate(error, table)
         if isinstance(failure, CallFailed):
@@ -238,10 +257,10 @@ def _probes(table: str, key: dict[str, Any], key_name: str) -> dict[str, tuple[s
     }
 
 
-def _tried(desk: Desk, name: str, action: str, probe: tuple[str, dict[str, Any]]) -> Check:
+def _tried(client: Any, name: str, action: str, probe: tuple[str, dict[str, Any]]) -> Check:
     call, request = probe
     try:
-        getattr(desk.connection.client, call)(**request)
+        getattr(client, call)(**request)
     except Exception as error:  # noqa: BLE001 - every error of the call is this check's answer
         health, told, run = judge_refusal(error)
         return Check(name, health, told, run, action)
