@@ -18,7 +18,9 @@ from reliable_write.testing.engines import Engine
 from reliable_write.testing.faults import Call, FaultPlan, lose_answer
 from reliable_write.tombstones import tombstone_key
 from tests.integration.test_promises import another, delete, left_behind, name, put, shown
-from tests.world import World
+from tests.world import World, plain_world
+
+world = plain_world
 
 DAY_SECONDS = 86_400.0
 
