@@ -399,6 +399,7 @@ _ABOUT_THE_TABLE = frozenset(
         FailureKind.SERVER,
         FailureKind.DEADLINE,
         FailureKind.CREDENTIALS,
+        FailureKind.DESTINATION_UNKNOWN,
     }
 )
 """Failures that the table's next key would meet as well; others may be about the one item."""

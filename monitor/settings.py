@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reliable_write import limits
 from reliable_write.errors import ConfigurationError
-from reliable_write.settings import ENVIRONMENT_PREFIX, Settings
+from reliable_write.settings import ENVIRONMENT_PREFIX, Settings, told
 
 MONITOR_PREFIX: Final = ENVIRONMENT_PREFIX + "MONITOR_"
 CONFIG_VARIABLE: Final = MONITOR_PREFIX + "CONFIG"
@@ -181,7 +181,7 @@ def _checked(
         lines = []
         for problem in error.errors(include_url=False, include_input=False):
             name = f"{section}.{problem['loc'][0]}" if problem["loc"] else section
-            lines.append(f"{_shown(name, origins.get(name, 'default'), path)}: {problem['msg']}")
+            lines.append(f"{_shown(name, origins.get(name, 'default'), path)}: {told(problem['loc'], problem['msg'])}")
         raise ConfigurationError("Settings are not usable: " + "; ".join(lines) + ".") from error
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from reliable_write.plan import Plan
     from reliable_write.recovery import ResumeReport, WriteState
     from reliable_write.scope import ReliableWriteScope, UncommittedScopeWarning
-    from reliable_write.settings import Settings
+    from reliable_write.settings import Destination, Settings
     from reliable_write.writer import ReliableWriter
 
 __version__ = "0.1.0"
@@ -56,6 +56,7 @@ __all__ = [
     "CommitUnknownError",
     "ConditionFailedError",
     "ConfigurationError",
+    "Destination",
     "DuplicateKeyError",
     "EntryNotFoundError",
     "FailedCondition",
@@ -94,6 +95,7 @@ _HOMES = {
     "WriteState": "reliable_write.recovery",
     "ReliableWriteScope": "reliable_write.scope",
     "UncommittedScopeWarning": "reliable_write.scope",
+    "Destination": "reliable_write.settings",
     "Settings": "reliable_write.settings",
     "ReliableWriter": "reliable_write.writer",
 }

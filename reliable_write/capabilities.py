@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reliable_write.clock import Deadline, TimeSource
 from reliable_write.dynamodb import CallFailed, Store
-from reliable_write.dynamodb.failures import UNSUPPORTED_CODES
+from reliable_write.dynamodb.failures import UNSUPPORTED_CODES, TransactionCancelled
 from reliable_write.errors import CommitFailedError, UnsupportedOperationError
 from reliable_write.values import WireItem
 
@@ -39,6 +39,8 @@ class Capabilities:
         token = self._time.random_bytes(16).hex()
         try:
             self._store.transact([{"ConditionCheck": check}], token, deadline)
+        except TransactionCancelled:
+            return True  # it was understood
         except CallFailed as failure:
             if failure.code in UNSUPPORTED_CODES:
                 return False

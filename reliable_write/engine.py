@@ -75,7 +75,7 @@ def assemble(calls: Calls, settings: Settings, time: TimeSource, workers: Worker
     store = Store(calls, time)
     patience = settings.attempt_deadline_seconds
     installation = read_installation(store, settings.system_table, Deadline.after(patience, time))
-    schemas = Schemas(store, time, patience)
+    schemas = Schemas(store, time, patience, system_table=settings.system_table)
     journal = Journal(store, workers, settings.system_table, installation.shards)
     tombstones = Tombstones(store, settings.system_table, time)
     propagation = Propagation(store, tombstones, workers, time, installation.names)

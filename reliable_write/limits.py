@@ -69,6 +69,8 @@ HEARTBEAT_SECONDS: Final = 5.0
 HEARTBEAT_ALIVE_SECONDS: Final = 20.0
 """A monitor not heard of for longer counts as gone: four beats, and room for skewed clocks."""
 HEARTBEAT_KEPT_SECONDS: Final = 86_400.0
+ROLE_RETRY_SECONDS: Final = 5.0
+"""After it a role that could not be assumed is asked for again; until then all threads share one refusal."""
 MONITOR_CHECK_SECONDS: Final = 2.0
 MONITOR_CHECK_EVERY_SECONDS: Final = 60.0
 """A writer that leaves an entry to the monitors looks whether there is one: so long, and not more often than that."""

@@ -15,6 +15,7 @@ from reliable_write.at_commit import ONE_TRANSACTION
 from reliable_write.clock import STAMP_CHARACTERS, Stamp
 from reliable_write.entry import encode_operations
 from reliable_write.operations import AtCommit, AtCommitVerb, Delete, Operation, Put, Update
+from reliable_write.settings import split_alias
 from reliable_write.transaction import at_commit_bytes, transaction_bytes
 from reliable_write.values import item_bytes
 
@@ -110,6 +111,9 @@ def _planned(operation: Recorded) -> PlannedOperation:
 def _transaction_refused(operations: Sequence[AtCommit]) -> str:
     if len(operations) > limits.AT_COMMIT_KEYS_MAX:
         return f"{len(operations)} items; one transaction takes {limits.AT_COMMIT_KEYS_MAX} with their guards"
+    elsewhere = next(filter(None, (split_alias(operation.table)[0] for operation in operations)), None)
+    if elsewhere is not None:
+        return f"{elsewhere!r} is elsewhere; one transaction stays in the account and Region of the journal"
     size = transaction_bytes(operations, None)
     if size > limits.TRANSACTION_BYTES_MAX:
         return f"{size} bytes; one transaction takes {limits.TRANSACTION_BYTES_MAX}"

@@ -280,6 +280,8 @@ class ReliableWriteScope:
             )
         schema = self._schema(table)
         self._check_stamp_names(schema)
+        if self._key is not None:
+            self._engine.capabilities.require_transactions("An idempotency key", self._engine.attempt_deadline())
         try:
             operation = make(schema, number)
         except WriteRejectedError as refusal:
@@ -358,7 +360,13 @@ class ReliableWriteScope:
     def _schema(self, table: str) -> TableSchema:
         if not isinstance(table, str) or not table:  # type: ignore[redundant-expr]  # callers may not type-check
             raise UnknownTableError(f"A table is given by its name, a string, not by {type(table).__name__}.")
-        alias, _ = split_alias(table)
+        alias, name = split_alias(table)
+        if ":" in name:
+            raise UnknownTableError(
+                f"Table {table!r}: give the table's name, not its ARN. Tables in other accounts and Regions are "
+                "reached by alias: ReliableWriter(destinations={...}).",
+                table=table,
+            )
         if alias is not None and alias not in self._engine.settings.destinations:
             raise UnknownTableError(
                 f"Table {table!r}: no destination {alias!r} is registered with this writer. Give the plain name of a "
@@ -442,8 +450,6 @@ class ReliableWriteScope:
         plain = [operation for operation in operations if isinstance(operation, Operation)]
         if self._key is None and len(plain) == len(operations):
             return engine.committer.prepare(plain, deadline)
-        if self._key is not None:
-            engine.capabilities.require_transactions("An idempotency key", deadline)
         return engine.transaction_committer.prepare(operations, deadline, self._key)
 
     def _commit_again(self) -> Receipt:

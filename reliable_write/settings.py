@@ -7,10 +7,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Final, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from reliable_write import limits
 from reliable_write.errors import ConfigurationError
@@ -18,7 +28,10 @@ from reliable_write.errors import ConfigurationError
 ENVIRONMENT_PREFIX = "RELIABLE_WRITE_"
 
 
-ALIAS_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,31}$"
+_ALIAS: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
+_ROLE_ARN: Final = re.compile(r"arn:[a-z-]+:iam::(\d{12}):role/[\w+=,.@/-]+")
+_NO_ALIAS: Final = "arn"
+"""DynamoDB takes an ARN where it takes a table's name; `arn:...` must never be read as an alias."""
 
 
 class Destination(BaseModel):
@@ -31,21 +44,77 @@ class Destination(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
     region_name: str | None = Field(default=None, min_length=1)
-    role_arn: str | None = Field(default=None, pattern=r"^arn:[^:]+:iam::\d{12}:role/.+$")
+    role_arn: str | None = Field(default=None)
     external_id: str | None = Field(default=None, min_length=2)
-    endpoint_url: str | None = Field(default=None, min_length=1)
+    endpoint_url: str | None = Field(default=None)
+
+    @field_validator("role_arn")
+    @classmethod
+    def _is_role(cls, given: str | None) -> str | None:
+        if given is not None and _ROLE_ARN.fullmatch(given) is None:
+            raise ValueError(f"{given!r} is no role's ARN; one looks like arn:aws:iam::123456789012:role/writer")
+        return given
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _is_url(cls, given: str | None) -> str | None:
+        if given is not None and (not given.startswith(("http://", "https://")) or not urlsplit(given).hostname):
+            raise ValueError(f"{given!r} is no endpoint; one looks like http://127.0.0.1:8000")
+        return given
 
     @model_validator(mode="after")
     def _is_elsewhere(self) -> Self:
         if self.region_name is None and self.role_arn is None and self.endpoint_url is None:
             raise ValueError("a destination names a region_name, a role_arn or an endpoint_url")
+        if self.external_id is not None and self.role_arn is None:
+            raise ValueError("external_id goes with a role_arn")
         return self
 
 
 def split_alias(table: str) -> tuple[str | None, str]:
     """`eu:orders` as alias and name; None for a table at home."""
     alias, colon, name = table.partition(":")
-    return (alias, name) if colon else (None, table)
+    return (alias, name) if colon and alias != _NO_ALIAS else (None, table)
+
+
+def joined_alias(alias: str | None, table: str) -> str:
+    """The name of a table as scopes and entries have it."""
+    return table if alias is None else f"{alias}:{table}"
+
+
+def account_of(role_arn: str) -> str:
+    """The account a role lies in."""
+    return role_arn.split(":")[4]
+
+
+def same_place_refusal(
+    destinations: Mapping[str, Destination], region: str | None, endpoint_url: str | None
+) -> str | None:
+    """Why these cannot be told apart from each other or from home (its Region and endpoint); None if they can.
+
+    Two names of one table would have two tombstones for one key, and a delete under one name would not hold back a
+    late put under the other. Accounts are told apart by their roles; whether a role leads home nobody can tell.
+    """
+    names: dict[tuple[str | None, str | None, str | None], str] = {}
+    names[(region, _own_endpoint(endpoint_url), None)] = "the system table"
+    for alias, place in destinations.items():
+        account = None if place.role_arn is None else account_of(place.role_arn)
+        what = (place.region_name or region, _own_endpoint(place.endpoint_url), account)
+        if what in names:
+            return f"{alias!r} leads to where {names[what]} is: keep one name for each place"
+        names[what] = repr(alias)
+    return None
+
+
+def _own_endpoint(url: str | None) -> str | None:
+    """An endpoint that is not AWS's; all of AWS's lead to the same tables."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws")):
+        return None
+    return f"{host}:{parts.port or parts.scheme}{parts.path.rstrip('/')}"
 
 
 class Settings(BaseModel):
@@ -83,7 +152,7 @@ class Settings(BaseModel):
         description="Delete a finished entry before commit() returns; for places that freeze threads, such as Lambda.",
     )
 
-    destinations: dict[Annotated[str, Field(pattern=ALIAS_PATTERN)], Destination] = Field(
+    destinations: dict[str, Destination] = Field(
         default_factory=dict,
         description="Other Regions, accounts and endpoints by alias, as JSON: "
         '`{"eu": {"region_name": "eu-west-1"}}`. A table there is `eu:orders`.',
@@ -99,15 +168,18 @@ class Settings(BaseModel):
         except ValueError as error:
             raise ValueError(f"not JSON: {error}") from error
 
-    @model_validator(mode="after")
-    def _places_differ(self) -> Self:
-        """Two names of one table would have two tombstones for one key."""
-        places = list(self.destinations.values())
-        home = Destination.model_construct(region_name=self.region, endpoint_url=self.endpoint_url)
-        for index, place in enumerate(places):
-            if place in places[:index] or (place == home and self.region is not None):
-                raise ValueError("two destinations are one place, or one is where the system table is; keep one name")
-        return self
+    @field_validator("destinations")
+    @classmethod
+    def _aliases_fit(cls, given: dict[str, Destination], info: ValidationInfo) -> dict[str, Destination]:
+        for alias in given:
+            if alias == _NO_ALIAS or _ALIAS.fullmatch(alias) is None:
+                raise ValueError(
+                    f"{alias!r} is no alias: 1 to 32 letters, digits, - and _, a letter first, and not {_NO_ALIAS!r}"
+                )
+        refusal = same_place_refusal(given, info.data.get("region"), info.data.get("endpoint_url"))
+        if refusal is not None:
+            raise ValueError(refusal)
+        return given
 
     @model_validator(mode="after")
     def _timeouts_fit(self) -> Self:
@@ -153,5 +225,11 @@ def _explain(error: ValidationError, given: set[str]) -> str:
     for problem in error.errors(include_url=False, include_input=False):
         name = str(problem["loc"][0]) if problem["loc"] else "settings"
         shown = name if name in given or not problem["loc"] else ENVIRONMENT_PREFIX + name.upper()
-        lines.append(f"{shown}: {problem['msg']}")
+        lines.append(f"{shown}: {told(problem['loc'], problem['msg'])}")
     return "Settings are not usable: " + "; ".join(lines) + "."
+
+
+def told(place: tuple[int | str, ...], message: str) -> str:
+    """What is wrong, and where inside of the setting: `eu.role_arn: ...`."""
+    inside = ".".join(map(str, place[1:]))
+    return f"{inside}: {message}" if inside else message

@@ -18,6 +18,7 @@ from reliable_write.errors import CommitFailedError, ForeignStampError, UnknownT
 from reliable_write.ghosts import Ghosts
 from reliable_write.operations import AnyAction, AtCommit, Put, StampNames, canonical_key, canonical_place
 from reliable_write.policy import FailureKind, is_foreign, stamp_of
+from reliable_write.settings import split_alias
 from reliable_write.tombstones import Tombstone, Tombstones, tombstone_key, tombstone_stamp
 from reliable_write.transaction import Part, is_ghost
 from reliable_write.values import WireItem
@@ -107,7 +108,11 @@ class Witness:
     def _read(
         self, keys: list[tuple[str, WireItem]], attributes: dict[str, tuple[str, ...]], deadline: Deadline
     ) -> list[tuple[str, WireItem]]:
-        pages = [keys[at : at + limits.BATCH_GET_KEYS_MAX] for at in range(0, len(keys), limits.BATCH_GET_KEYS_MAX)]
+        by_place: dict[str | None, list[tuple[str, WireItem]]] = {}
+        for table, key in keys:
+            by_place.setdefault(split_alias(table)[0], []).append((table, key))
+        # All places at once: a far Region costs its own round trip, and a dead one does not make the others repeat.
+        pages = [page for part in by_place.values() for page in _pages(part)]
         try:
             found = self._workers.run_all(
                 [partial(self._store.batch_get, page, attributes, deadline) for page in pages]
@@ -143,7 +148,9 @@ class Witness:
                 self._schemas.forget(table)
             return UnknownTableError(f"One of the tables {among} does not exist any more. Nothing was written.")
         advice = "A new scope may be tried."
-        if failure.kind is FailureKind.ACCESS_DENIED:
+        if failure.destination is not None:
+            advice = _advice_about(failure.destination, failure.kind)
+        elif failure.kind is FailureKind.ACCESS_DENIED:
             advice = "The service needs dynamodb:BatchGetItem on these tables and on the system table."
         elif failure.kind is FailureKind.CREDENTIALS:
             advice = "Check the credentials with: aws sts get-caller-identity"
@@ -169,6 +176,21 @@ class Witness:
         assert sight.tombstone is not None
         action = sight.action
         return Tombstone(tombstone_key(action)["pk"]["S"], sight.tombstone, action.table, action.key)
+
+
+def _pages(keys: list[tuple[str, WireItem]]) -> list[list[tuple[str, WireItem]]]:
+    return [keys[at : at + limits.BATCH_GET_KEYS_MAX] for at in range(0, len(keys), limits.BATCH_GET_KEYS_MAX)]
+
+
+def _advice_about(destination: str, kind: FailureKind) -> str:
+    if kind is FailureKind.ACCESS_DENIED:
+        return f"What this service is at destination {destination} needs dynamodb:BatchGetItem on these tables there."
+    if kind is FailureKind.CREDENTIALS:
+        return f"Check the role and the credentials for destination {destination}, in RELIABLE_WRITE_DESTINATIONS."
+    return (
+        f"In strict order a write waits for all of its places: try a new scope once destination {destination} answers, "
+        "or leave its tables out."
+    )
 
 
 def foreign_stamp(table: str, attribute: str) -> ForeignStampError:

@@ -12,7 +12,7 @@ from typing import Any, Self
 import boto3
 
 from reliable_write.clock import SystemTime, TimeSource
-from reliable_write.dynamodb import BotoCalls, CallFailed, RoutedCalls, Store, open_calls
+from reliable_write.dynamodb import CallFailed, RoutedCalls, Store, open_calls
 from reliable_write.embedded import EmbeddedEngine, local_session
 from reliable_write.engine import Engine, assemble
 from reliable_write.errors import CommitFailedError, ConfigurationError, Outcome
@@ -179,11 +179,11 @@ class ReliableWriter:
             self._process = _Process()
         return self._process
 
-    def _calls(self) -> BotoCalls | RoutedCalls:
+    def _calls(self) -> RoutedCalls:
         process = self._here()
         with process.lock:
             if process.calls is None:
-                process.calls = open_calls(self.settings, self._given_client, self._session)
+                process.calls = open_calls(self.settings, self._given_client, self._session, self._time)
             return process.calls
 
     def _assemble(self) -> Engine:
@@ -229,7 +229,7 @@ class _Process:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.lock = threading.Lock()
-        self.calls: BotoCalls | RoutedCalls | None = None
+        self.calls: RoutedCalls | None = None
         self.engine: Engine | None = None
         self.finalizer: weakref.finalize[[], ReliableWriter] | None = None
 

@@ -100,6 +100,15 @@ def world(dynoxide: Engine, unique_name: Callable[[str], str]) -> Iterator[World
     yield from _opened(World(dynoxide, unique_name))
 
 
+@pytest.fixture(params=["dynoxide", "dynalite"])
+def plain_world(request: pytest.FixtureRequest, unique_name: Callable[[str], str]) -> Iterator[World]:
+    """A world on the engine to kill, and one on an engine without transactions and without items in its refusals.
+
+    Whole modules take it as their `world`: what is not done at the commit leans on neither.
+    """
+    yield from _opened(World(request.getfixturevalue(request.param), unique_name))
+
+
 @pytest.fixture
 def every_world(real_engine: Engine, unique_name: Callable[[str], str]) -> Iterator[World]:
     """A world on each engine that runs in a process of its own, in turn."""

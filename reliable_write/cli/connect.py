@@ -7,7 +7,7 @@ from typing import Any
 
 from reliable_write import limits
 from reliable_write.clock import Deadline, SystemTime
-from reliable_write.dynamodb import Store, open_calls, open_client
+from reliable_write.dynamodb import RoutedCalls, Schemas, Store, open_calls, open_client
 from reliable_write.errors import ConfigurationError
 from reliable_write.settings import Settings
 
@@ -18,6 +18,7 @@ class Connection:
 
     settings: Settings
     client: Any
+    calls: RoutedCalls
     store: Store
     time: SystemTime
 
@@ -31,6 +32,10 @@ class Connection:
         """Which installation it is, for JSON and for plans."""
         meta = self.client.meta
         return {"system_table": self.table, "region": meta.region_name, "endpoint_url": meta.endpoint_url}
+
+    def schemas(self) -> Schemas:
+        """What tables look like."""
+        return Schemas(self.store, self.time, limits.ATTEMPT_DEADLINE_SECONDS, system_table=self.table)
 
     def deadline(self) -> Deadline:
         """A deadline for one step of a command, beginning now."""
@@ -46,4 +51,5 @@ def connect(**given: str | None) -> Connection:
     except ValueError as error:  # botocore's answer to an endpoint that is no URL
         raise ConfigurationError(f"{error}. An endpoint looks like http://127.0.0.1:8000.") from error
     time = SystemTime()
-    return Connection(settings, client, Store(open_calls(settings, client), time), time)
+    calls = open_calls(settings, client, time=time)
+    return Connection(settings, client, calls, Store(calls, time), time)

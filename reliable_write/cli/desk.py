@@ -11,7 +11,7 @@ from reliable_write.audit_log import Deed
 from reliable_write.cli.connect import Connection, connect
 from reliable_write.cli.options import At
 from reliable_write.clock import Deadline
-from reliable_write.dynamodb import CallFailed, open_calls
+from reliable_write.dynamodb import CallFailed
 from reliable_write.engine import Engine, assemble
 from reliable_write.errors import ConfigurationError
 from reliable_write.events import Events
@@ -91,7 +91,7 @@ def _assembled(connection: Connection, at: At) -> Engine:
     settings = connection.settings
     workers = ThreadWorkers(settings.propagation_threads)
     try:
-        return assemble(open_calls(settings, connection.client), settings, connection.time, workers, Events(_Silent()))
+        return assemble(connection.calls, settings, connection.time, workers, Events(_Silent()))
     except ConfigurationError as error:
         workers.close()
         failure = error.__cause__

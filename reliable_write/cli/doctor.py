@@ -32,6 +32,7 @@ CLOCK_FAILURE_SECONDS: Final = 300.0
 """AWS refuses signatures this far off."""
 _TABLE: Final = "table"
 """The check that there is a system table and that it can be asked; made only where it fails."""
+_NO_TABLE: Final = "reliable-write-doctor"
 _NEVER: Final = "attribute_exists(#k) AND attribute_not_exists(#k)"
 _SAMPLES: Final = {"S": {"S": "reliable-write-doctor"}, "N": {"N": "0"}, "B": {"B": b"reliable-write-doctor"}}
 
@@ -117,6 +118,7 @@ def diagnose(connection: Connection, at: At, role: Role, tables: list[str]) -> D
     if all(check.name != _TABLE for check in checks):
         checks.append(judge_collection(connection.client.meta.endpoint_url))
         checks += _permissions(connection, connection.table, SYSTEM_TABLE_ACTIONS[role])
+        checks += [_destination(connection, alias) for alias in connection.settings.destinations]
         for table in tables:
             checks += _permissions(connection, table, DESTINATION_ACTIONS[role])
         checks += _journal(connection, at)
@@ -215,6 +217,21 @@ def _no_table(connection: Connection) -> str:
     )
 
 
+# --- other places -------------------------------------------------------------------------------------------------
+
+
+def _destination(connection: Connection, alias: str) -> Check:
+    """Asked for a table that is not there: an answer to that, or a denial, shows that the way is open."""
+    name = f"destination: {alias}"
+    try:
+        connection.store.describe(f"{alias}:{_NO_TABLE}", connection.deadline())
+    except CallFailed as failure:
+        if failure.kind not in (FailureKind.TABLE_MISSING, FailureKind.ACCESS_DENIED):
+            return Check(name, Health.FAILED, str(failure.__cause__ or failure))
+    client, _ = connection.calls.client_of(f"{alias}:{_NO_TABLE}")
+    return Check(name, Health.OK, f"answers, at {client.meta.endpoint_url} ({client.meta.region_name})")
+
+
 # --- permissions --------------------------------------------------------------------------------------------------
 
 
@@ -224,14 +241,16 @@ def _permissions(connection: Connection, table: str, actions: tuple[str, ...]) -
     except CallFailed as failure:
         yield Check(f"may, on {table}", Health.FAILED, f"cannot be described: {failure}")
         return
-    probes = _probes(table, key, key_name)
+    client, name = connection.calls.client_of(table)
+    probes = _probes(name, key, key_name)
     for action in actions:
-        yield _tried(connection, f"may, on {table}", action, probes[action])
+        yield _tried(client, f"may, on {table}", action, probes[action])
 
 
 def _absent_key(connection: Connection, table: str) -> tuple[dict[str, Any], str]:
     try:
-        described = connection.client.describe_table(TableName=table)["Table"]
+        client, name = connection.calls.client_of(table)
+        described = client.describe_table(TableName=name)["Table"]
     except Exception as error:
         failure = translate(error, table)
         if isinstance(failure, CallFailed):
@@ -269,10 +288,10 @@ def _probes(table: str, key: dict[str, Any], key_name: str) -> dict[str, tuple[s
     }
 
 
-def _tried(connection: Connection, name: str, action: str, probe: tuple[str, dict[str, Any]]) -> Check:
+def _tried(client: Any, name: str, action: str, probe: tuple[str, dict[str, Any]]) -> Check:
     call, request = probe
     try:
-        getattr(connection.client, call)(**request)
+        getattr(client, call)(**request)
     except Exception as error:  # noqa: BLE001 - every error of the call is this check's answer
         health, told, run = judge_refusal(error)
         return Check(name, health, told, run, action)

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from reliable_write import limits
 from reliable_write.audit_log import AuditLog
 from reliable_write.cli.connect import Connection
 from reliable_write.cli.exits import CommandError, ExitCode
 from reliable_write.cli.person import operator_name
 from reliable_write.clock import stamp_milliseconds
-from reliable_write.dynamodb import Condition, ConditionRefused, Schemas
+from reliable_write.dynamodb import Condition, ConditionRefused
 from reliable_write.errors import ConfigurationError, TooLateError
 from reliable_write.operations import KeyAttribute, StampNames, TableSchema
 from reliable_write.policy import is_foreign, stamp_of
@@ -65,7 +64,7 @@ def find_foreign_stamps(connection: Connection, table: str, key_text: str) -> Fo
     stamps are in order.
     """
     names = read_installation(connection.store, connection.table, connection.deadline()).names
-    schema = Schemas(connection.store, connection.time, limits.ATTEMPT_DEADLINE_SECONDS).get(table)
+    schema = connection.schemas().get(table)
     if set(schema.key_names) & {names.full, names.update}:
         raise ConfigurationError(
             f"Table {table!r} has a key attribute named like the stamp ({names.full}, {names.update}), so reliable "

@@ -142,16 +142,28 @@ class TransactionCancelled(Exception):
 class CallFailed(Exception):
     """A call gave no success. `ambiguous`: some try of it may have been applied all the same."""
 
-    def __init__(self, kind: FailureKind, code: str, table: str | None, *, ambiguous: bool | None = None) -> None:
-        super().__init__(f"{kind} ({code})" + (f" on table {table}" if table else ""))
+    def __init__(
+        self,
+        kind: FailureKind,
+        code: str,
+        table: str | None,
+        *,
+        ambiguous: bool | None = None,
+        destination: str | None = None,
+    ) -> None:
+        where = f" on table {table}" if table else f" at destination {destination}" if destination else ""
+        super().__init__(f"{kind} ({code}){where}")
         self.kind = kind
         self.code = code
         self.table = table
+        self.destination = destination
+        """The alias of the place it happened at; None at home."""
         self.ambiguous = not kind.definite if ambiguous is None else ambiguous
 
     def with_ambiguity(self, *, ambiguous: bool) -> CallFailed:
         """The same failure, knowing what earlier tries may have done."""
-        again = CallFailed(self.kind, self.code, self.table, ambiguous=self.ambiguous or ambiguous)
+        both = self.ambiguous or ambiguous
+        again = CallFailed(self.kind, self.code, self.table, ambiguous=both, destination=self.destination)
         again.__cause__ = self.__cause__
         return again
 

@@ -13,13 +13,16 @@ from reliable_write.dynamodb.store import Store
 from reliable_write.errors import CommitFailedError, UnknownTableError, UnsupportedOperationError
 from reliable_write.operations import KeyAttribute, LocalIndex, TableSchema
 from reliable_write.policy import FailureKind
+from reliable_write.settings import split_alias
 
 
 class Schemas:
     """Table schemas by name, each believed for `limits.SCHEMA_TTL_SECONDS`. Safe for threads."""
 
-    def __init__(self, store: Store, time: TimeSource, call_seconds: float) -> None:
+    def __init__(self, store: Store, time: TimeSource, call_seconds: float, *, system_table: str | None = None) -> None:
         self._store = store
+        self._unchecked_system_table = system_table
+        """None also once it was found to be in order."""
         self._time = time
         self._call_seconds = call_seconds
         self._lock = threading.Lock()
@@ -57,20 +60,20 @@ class Schemas:
         deadline = Deadline.after(seconds, self._time)
         try:
             description = self._store.describe(table, deadline)
-            if description.get("TableArn", "").startswith(_ALTERNATOR_ARN):
+            if _is_on_alternator(description):
                 self._check_isolation(table, description["TableArn"], deadline)
+                if split_alias(table)[0] is None:
+                    self._check_system_table(deadline)
             return read_schema(description)
         except CallFailed as failure:
-            if failure.kind in (FailureKind.TABLE_MISSING, FailureKind.VALIDATION):
-                raise UnknownTableError(
-                    f"Table {table!r} does not exist in this account and Region. Check the name, or create it.",
-                    table=table,
-                ) from failure
-            raise CommitFailedError(
-                f"Table {table!r} could not be described: {failure}. Nothing was written. "
-                "The service needs dynamodb:DescribeTable on every table it writes to.",
-                retryable=failure.kind.retryable,
-            ) from failure
+            raise _not_described(table, failure) from failure
+
+    def _check_system_table(self, deadline: Deadline) -> None:
+        """Journal and tombstones lean on conditions as well. Once in a process: the tag is set once and stays."""
+        table = self._unchecked_system_table
+        if table is not None:
+            self._check_isolation(table, self._store.describe(table, deadline)["TableArn"], deadline)
+            self._unchecked_system_table = None
 
     def _check_isolation(self, table: str, arn: str, deadline: Deadline) -> None:
         """ScyllaDB's Alternator keeps conditional writes apart from others only where every write is a transaction."""
@@ -79,10 +82,29 @@ class Schemas:
             found = f"it is {isolation!r}" if isolation else "the tag is missing"
             raise UnsupportedOperationError(
                 f"Table {table!r} is on ScyllaDB Alternator, where conditions hold only under the write isolation "
-                f"always_use_lwt; {found}. Set it on this table and on the system table: aws dynamodb tag-resource "
-                f"--resource-arn {arn} --tags Key={_ISOLATION_TAG},Value=always_use_lwt",
+                f"always_use_lwt; {found}. Set it on every table of these writes and on the system table: aws dynamodb "
+                f"tag-resource --resource-arn {split_alias(arn)[1]} --tags Key={_ISOLATION_TAG},Value=always_use_lwt",
                 table=table,
             )
+
+
+def _is_on_alternator(description: dict[str, Any]) -> bool:
+    return split_alias(description.get("TableArn", ""))[1].startswith(_ALTERNATOR_ARN)
+
+
+def _not_described(table: str, failure: CallFailed) -> CommitFailedError | UnknownTableError:
+    place = "in this account and Region" if failure.destination is None else f"at destination {failure.destination}"
+    if failure.kind in (FailureKind.TABLE_MISSING, FailureKind.VALIDATION):
+        return UnknownTableError(f"Table {table!r} does not exist {place}. Check the name, or create it.", table=table)
+    advice = "The service needs dynamodb:DescribeTable on every table it writes to."
+    if failure.kind is FailureKind.CREDENTIALS and failure.destination is not None:
+        advice = f"Check the role and credentials of destination {failure.destination} (RELIABLE_WRITE_DESTINATIONS)."
+    elif failure.kind is not FailureKind.ACCESS_DENIED:
+        advice = f"Try again once DynamoDB {place} answers; a table this process has written to before needs no answer."
+    return CommitFailedError(
+        f"Table {table!r} could not be described: {failure}. Nothing was written. {advice}",
+        retryable=failure.kind.retryable or failure.kind is FailureKind.DEADLINE,
+    )
 
 
 _ALTERNATOR_ARN: Final = "arn:scylla:"

@@ -1,7 +1,8 @@
 """Documentation that does not run is a defect: every fenced example is executed, every named command and link exists.
 
 A page's `python` blocks run in order, in one fresh interpreter, in a service's environment (`RELIABLE_WRITE_*`) that
-points at an engine with a system table. A comment `<!-- tables: orders(id), stock(id) -->` makes tables for the page.
+points at an engine with a system table. A comment `<!-- tables: orders(id), stock(id)@eu-west-1 -->` makes tables for
+the page.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,9 +45,10 @@ def blocks(page: Path) -> list[Block]:
     return [Block(language, text) for language, text in _FENCE.findall(page.read_text())]
 
 
-def tables(page: Path) -> dict[str, str]:
+def tables(page: Path) -> list[tuple[str, str, str]]:
+    """Name, hash key, and Region where it is not home."""
     listed = " ".join(_TABLES.findall(page.read_text()))
-    return dict(re.findall(r"([\w-]+)\((\w+)\)", listed))
+    return re.findall(r"([\w-]+)\((\w+)\)(?:@([\w-]+))?", listed)
 
 
 def by_name(page: Path) -> str:
@@ -65,8 +68,8 @@ def test_every_block_says_what_it_is(page: Path) -> None:
 @pytest.mark.parametrize("page", with_block("python"), ids=by_name)
 def test_python_examples_run(page: Path, ministack: Engine, unique_name: Callable[[str], str], tmp_path: Path) -> None:
     world = World(ministack, unique_name)
-    for table, hash_key in tables(page).items():
-        _make_table(world, table, hash_key)
+    for table, hash_key, region in tables(page):
+        _make_table(world.engine.client(region_name=region) if region else world.client, table, hash_key)
     script = tmp_path / "page.py"
     script.write_text("\n\n".join(block.text for block in blocks(page) if block.language == "python"))
     environment = {**os.environ, **world.environment(), "PYTHONPATH": str(ROOT)}
@@ -78,10 +81,10 @@ def test_python_examples_run(page: Path, ministack: Engine, unique_name: Callabl
     assert ran.stdout, "an example shows its result"
 
 
-def _make_table(world: World, table: str, hash_key: str) -> None:
-    if table in world.client.list_tables()["TableNames"]:
+def _make_table(client: Any, table: str, hash_key: str) -> None:
+    if table in client.list_tables()["TableNames"]:
         return
-    world.client.create_table(
+    client.create_table(
         TableName=table,
         KeySchema=[{"AttributeName": hash_key, "KeyType": "HASH"}],
         AttributeDefinitions=[{"AttributeName": hash_key, "AttributeType": "S"}],

@@ -40,6 +40,12 @@ def arena(world: World) -> Iterator[Arena]:
 
 
 @pytest.fixture
+def plain_arena(plain_world: World) -> Iterator[Arena]:
+    with ExitStack() as cleanup:
+        yield Arena(plain_world, cleanup)
+
+
+@pytest.fixture
 def arena_ordered_by(
     dynoxide: Engine, unique_name: Callable[[str], str]
 ) -> Iterator[Callable[[InstalledOrder], Arena]]:
@@ -215,20 +221,20 @@ def test_g3_a_deleted_key_does_not_come_back_when_an_older_write_is_recovered(
     assert [copy["value"] for copy in arena.copies("thing")] == ["newer", "newer", "new"]
 
 
-def test_g3_an_older_write_recovered_at_any_moment_of_a_delete_does_not_come_back(arena: Arena) -> None:
+def test_g3_an_older_write_recovered_at_any_moment_of_a_delete_does_not_come_back(plain_arena: Arena) -> None:
     """After each call of the deleting scope, a dead writer's entry over the same key is recovered; that one alone,
     for a recovery of the delete itself would mend what it gets wrong.
     """
-    world, table = arena.world, arena.tables[0]
-    commit_call = run(write_once, arena.home, three_puts([table], "dry run"), None).commit_call
+    world, table = plain_arena.world, plain_arena.tables[0]
+    commit_call = run(write_once, plain_arena.home, three_puts([table], "dry run"), None).commit_call
     recovery = world.writer().recovery
     operations: list[str] = []
     for number in itertools.count(1):
         key = f"thing-{number}"
-        run_to_death(write_once, arena.home, three_puts([table], key), CrashPoint(commit_call, "after"))
+        run_to_death(write_once, plain_arena.home, three_puts([table], key), CrashPoint(commit_call, "after"))
         older = recovery.look().entries[0].write_id
         client = world.engine.client()
-        with FaultPlan(client) as faults, arena.home.writer(client, delete_finished_inline=True) as writer:
+        with FaultPlan(client) as faults, plain_arena.home.writer(client, delete_finished_inline=True) as writer:
             faults.at(number, _resume(recovery, older), "after")
             with ReliableWriteScope(writer) as scope:
                 scope.delete_item(table, Key={"id": key})
@@ -243,17 +249,17 @@ def test_g3_an_older_write_recovered_at_any_moment_of_a_delete_does_not_come_bac
     assert operations[3:] == ["PutItem", "PutItem", "DeleteItem", "BatchWriteItem"]
 
 
-def test_g3_a_delete_at_any_moment_of_an_older_writes_recovery_holds(arena: Arena) -> None:
+def test_g3_a_delete_at_any_moment_of_an_older_writes_recovery_holds(plain_arena: Arena) -> None:
     """CE5, the other way round: a recoverer that looked for the tombstone before its put would miss this one."""
-    world, table = arena.world, arena.tables[0]
-    commit_call = run(write_once, arena.home, three_puts([table], "dry run"), None).commit_call
-    deleter = arena.contender()
+    world, table = plain_arena.world, plain_arena.tables[0]
+    commit_call = run(write_once, plain_arena.home, three_puts([table], "dry run"), None).commit_call
+    deleter = plain_arena.contender()
     client = world.engine.client()
     operations: list[str] = []
-    with arena.home.writer(client) as writer:
+    with plain_arena.home.writer(client) as writer:
         for number in itertools.count(1):
             key = f"thing-{number}"
-            run_to_death(write_once, arena.home, three_puts([table], key), CrashPoint(commit_call, "after"))
+            run_to_death(write_once, plain_arena.home, three_puts([table], key), CrashPoint(commit_call, "after"))
             (older,) = writer.recovery.look().entries
             with FaultPlan(client) as faults:
                 faults.at(number, _delete(deleter, table, key), "after")

@@ -22,36 +22,36 @@ from tests.world import World
 FINISHED = str(Resumed.FINISHED)
 
 
-def test_a_straggler_waits_a_lease_and_is_finished(world: World) -> None:
-    table, gone = world.table("people"), world.table("gone")
-    world.client.put_item(TableName=gone, Item={"id": {"S": "b"}})
-    left, bench = Left(world), Bench(world)
+def test_a_straggler_waits_a_lease_and_is_finished(plain_world: World) -> None:
+    table, gone = plain_world.table("people"), plain_world.table("gone")
+    plain_world.client.put_item(TableName=gone, Item={"id": {"S": "b"}})
+    left, bench = Left(plain_world), Bench(plain_world)
     left.leave(left.entry(put(table, "a"), delete(gone, "b")))
     assert bench.sweep_after(0) == {}
     assert bench.sweep_after(LEASE - 5) == {}
     assert bench.claims() == 0
-    assert world.items(table) == []
+    assert plain_world.items(table) == []
     assert bench.sweep_after(5) == {FINISHED: 1}
     assert bench.claims() == 1
-    assert ids(world.items(table)) == {"a"}
-    assert world.items(gone) == []
-    assert world.records("J#") == []
+    assert ids(plain_world.items(table)) == {"a"}
+    assert plain_world.items(gone) == []
+    assert plain_world.records("J#") == []
     assert bench.monitor.run_once().pending == 0
     assert bench.monitor.status().recovered_total == 1
 
 
-def test_an_entry_whose_writer_has_just_died_is_finished_the_same_way(world: World) -> None:
-    table, writer = world.table("people"), world.writer()
+def test_an_entry_whose_writer_has_just_died_is_finished_the_same_way(plain_world: World) -> None:
+    table, writer = plain_world.table("people"), plain_world.writer()
     scope = ReliableWriteScope(writer)
     scope.put_item(table, Item={"id": "a"})
-    bench = Bench(world)
-    plan = FaultPlan(writer.client).on("PutItem", crash, "after", having=world.system_table.encode())
+    bench = Bench(plain_world)
+    plan = FaultPlan(writer.client).on("PutItem", crash, "after", having=plain_world.system_table.encode())
     with plan, pytest.raises(SimulatedCrash):
         scope.commit()
     assert plan.injected == 1
     assert bench.sweep_after(0) == {}
     assert bench.sweep_after() == {FINISHED: 1}
-    assert ids(world.items(table)) == {"a"}
+    assert ids(plain_world.items(table)) == {"a"}
 
 
 def test_a_live_writers_entry_that_moves_is_left_alone(world: World) -> None:
@@ -136,12 +136,12 @@ def test_the_time_of_the_look_counts_for_the_crew(world: World) -> None:
     assert bench.monitor.run_once(one_shot=True, seconds_max=12).started == 1
 
 
-def test_two_monitors_share_the_work_and_claim_each_entry_once(world: World) -> None:
-    table = world.table("people")
-    left = Left(world)
+def test_two_monitors_share_the_work_and_claim_each_entry_once(plain_world: World) -> None:
+    table = plain_world.table("people")
+    left = Left(plain_world)
     left.leave(*left.puts(40, table))
-    one = Bench(world)
-    two = Bench(world, time=one.time)
+    one = Bench(plain_world)
+    two = Bench(plain_world, time=one.time)
     for _ in range(2):  # the second time, each knows of the other
         assert one.sweep_after(0) == two.sweep_after(0) == {}
     assert one.monitor.status().monitors_alive == two.monitor.status().monitors_alive == 2
@@ -149,7 +149,7 @@ def test_two_monitors_share_the_work_and_claim_each_entry_once(world: World) -> 
     assert done.total() == 40
     assert min(done.values()) >= 8, done
     assert one.claims() + two.claims() == 40
-    assert world.records("J#") == []
+    assert plain_world.records("J#") == []
     assert one.monitor.status().own_shards + two.monitor.status().own_shards == 64
     puts = Counter(call.body for bench in (one, two) for call in bench.faults.calls if table.encode() in call.body)
     assert len(puts) == 40
@@ -173,17 +173,17 @@ def test_a_dead_monitors_shards_are_taken_over_after_a_further_lease(world: Worl
     assert live.monitor.status().own_shards == 64
 
 
-def test_monitors_that_race_for_the_same_entries_apply_each_once(world: World) -> None:
+def test_monitors_that_race_for_the_same_entries_apply_each_once(plain_world: World) -> None:
     """Neither knows of the other: politeness is gone, and nothing but work is lost."""
-    table = world.table("people")
-    left = Left(world)
+    table = plain_world.table("people")
+    left = Left(plain_world)
     left.leave(*left.puts(30, table))
-    benches = [Bench(world), Bench(world)]
+    benches = [Bench(plain_world), Bench(plain_world)]
     for bench in benches:
         bench.monitor.run_once()
         bench.time.skip(LEASE)
-    for record in world.records("M"):
-        world.client.delete_item(TableName=world.system_table, Key={"pk": record["pk"], "sk": record["sk"]})
+    for record in plain_world.records("M"):
+        plain_world.client.delete_item(TableName=plain_world.system_table, Key={"pk": record["pk"], "sk": record["sk"]})
     threads = [threading.Thread(target=bench.monitor.run_once) for bench in benches]
     for thread in threads:
         thread.start()
@@ -193,7 +193,7 @@ def test_monitors_that_race_for_the_same_entries_apply_each_once(world: World) -
     puts = Counter(call.body for bench in benches for call in bench.faults.calls if table.encode() in call.body)
     assert len(puts) == 30
     assert set(puts.values()) == {1}, "each effect once"
-    assert ids(world.items(table)) == {f"good-{number}" for number in range(30)}
+    assert ids(plain_world.items(table)) == {f"good-{number}" for number in range(30)}
 
 
 def test_a_shard_that_cannot_be_read_does_not_stop_the_others(world: World) -> None:

@@ -12,7 +12,9 @@ from reliable_write.recovery import Resumed
 from reliable_write.system_table import Installation
 from reliable_write.testing.engines import Engine
 from reliable_write.testing.faults import Call, Fault, FaultPlan, SimulatedCrash, answer, crash, deny
-from tests.world import World
+from tests.world import World, plain_world
+
+world = plain_world
 
 expired_token = answer("ExpiredTokenException")
 """Neither tried again within the attempt nor permanent: the entry is postponed at once."""

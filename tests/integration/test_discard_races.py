@@ -18,9 +18,9 @@ from reliable_write.limits import LEASE_SECONDS
 from reliable_write.recovery import Resumed
 from reliable_write.testing.faults import Call, FaultPlan, wait_for
 from tests.integration.stuck_writes import HastyTime, Stuck, cli, ids, one, put
-from tests.world import World, world
+from tests.world import World, plain_world
 
-__all__ = ["world"]
+world = plain_world
 BY: dict[str, Any] = {"operator": "ada@night", "reason": "a race"}
 
 

@@ -21,7 +21,9 @@ from tests.integration.stuck_writes import Stuck, one
 from tests.integration.stuck_writes import delete as deletion
 from tests.integration.stuck_writes import put as an_item
 from tests.integration.test_promises import another, delete, left_behind, name, put, shown
-from tests.world import World
+from tests.world import World, plain_world
+
+world = plain_world
 
 DAY_SECONDS = 86_400.0
 

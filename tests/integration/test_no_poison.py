@@ -28,7 +28,9 @@ from reliable_write import (
 from reliable_write.recovery import Resumed
 from reliable_write.testing.faults import FaultPlan
 from tests.integration.test_promises import left_behind
-from tests.world import World
+from tests.world import World, plain_world
+
+world = plain_world
 
 WRITES = {"PutItem", "DeleteItem", "UpdateItem", "BatchWriteItem"}
 

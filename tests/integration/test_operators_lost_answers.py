@@ -14,9 +14,9 @@ from reliable_write.errors import TooLateError, UnsupportedOperationError, Write
 from reliable_write.operations import Operation, Put
 from reliable_write.testing.faults import FaultPlan, deny, lose_answer
 from tests.integration.stuck_writes import HastyTime
-from tests.world import World, world
+from tests.world import World, plain_world
 
-__all__ = ["world"]
+world = plain_world
 BY: dict[str, Any] = {"operator": "ada@night", "reason": "a test"}
 
 

@@ -28,7 +28,9 @@ from reliable_write.errors import TooLateError
 from reliable_write.journal import Journal
 from reliable_write.recovery import Recovery, Resumed
 from reliable_write.testing.faults import Call, FaultPlan, SimulatedCrash, crash, deny, lose_answer
-from tests.world import World
+from tests.world import World, plain_world
+
+world = plain_world
 
 QUICK = {"attempt_deadline_seconds": 2.0, "read_timeout_seconds": 1.0}
 

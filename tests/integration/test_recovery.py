@@ -4,7 +4,9 @@ from reliable_write import ReliableWriteScope
 from reliable_write.clock import SystemTime
 from reliable_write.recovery import Resumed
 from reliable_write.testing.faults import FaultPlan, SimulatedCrash, crash
-from tests.world import World
+from tests.world import World, plain_world
+
+world = plain_world
 
 
 def test_a_scope_writes_all_its_items_and_leaves_no_entry(every_world: World) -> None:

@@ -270,7 +270,7 @@ REFUSALS: dict[str, tuple[type[WriteRejectedError], str, Record]] = {
     "no table name": (UnknownTableError, "not", lambda scope, _: scope.put_item("x", Item={"id": "x"})),
     "ARN": (
         UnknownTableError,
-        "no destination 'arn' is registered",
+        "give the table's name, not its ARN",
         lambda scope, _: scope.put_item("arn:aws:dynamodb:us-east-1:123456789012:table/people", Item={"id": "x"}),
     ),
     "alias": (

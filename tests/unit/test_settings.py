@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from reliable_write import limits
 from reliable_write.dynamodb import open_client
 from reliable_write.errors import ConfigurationError
-from reliable_write.settings import Settings
+from reliable_write.settings import Destination, Settings, split_alias
 
+NOWHERE = {"region_name": None, "role_arn": None, "external_id": None, "endpoint_url": None}
 ROOT = Path(__file__).parents[2]
 FROM_ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "system_table": ("journal", "journal"),
@@ -23,6 +24,7 @@ FROM_ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "read_timeout_seconds": ("2", 2.0),
     "propagation_threads": ("7", 7),
     "delete_finished_inline": ("true", True),
+    "destinations": ('{"eu": {"region_name": "eu-central-1"}}', {"eu": {**NOWHERE, "region_name": "eu-central-1"}}),
 }
 SHOWN_BY = {
     "system_table": "tests/unit/test_engine.py::test_the_system_table_is_the_one_that_is_read",
@@ -34,6 +36,7 @@ SHOWN_BY = {
     "read_timeout_seconds": "tests/unit/test_settings.py::test_region_endpoint_and_timeouts_reach_the_client",
     "propagation_threads": "tests/unit/test_settings.py::test_each_thread_has_a_connection",
     "delete_finished_inline": "tests/unit/test_finished.py::test_inline_deletes_before_add_returns",
+    "destinations": "tests/integration/test_destinations.py::test_a_scope_over_two_regions_is_written_in_both",
 }
 """Where the effect of each setting is tested: a setting that nobody reads is a lie (Simol's ReprocessDelay)."""
 
@@ -169,3 +172,79 @@ def test_a_profile_is_looked_up() -> None:
     with pytest.raises(ConfigurationError, match="no-such-profile") as raised:
         open_client(Settings(region="eu-north-1", profile="no-such-profile"))
     assert isinstance(raised.value.__cause__, ProfileNotFound)
+
+
+# --- destinations -------------------------------------------------------------------------------------------------
+
+ROLE = "arn:aws:iam::123456789012:role/path/writer"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "not JSON"),
+        ('["eu"]', "valid dictionary"),
+        ('{"e u": {"region_name": "eu-west-1"}}', "'e u' is no alias"),
+        ('{"1eu": {"region_name": "eu-west-1"}}', "'1eu' is no alias"),
+        ('{"": {"region_name": "eu-west-1"}}', "'' is no alias"),
+        ('{"arn": {"region_name": "eu-west-1"}}', "'arn' is no alias"),
+        ('{"' + "a" * 33 + '": {"region_name": "eu-west-1"}}', "is no alias: 1 to 32 letters"),
+        ('{"eu": {}}', "eu: .*names a region_name, a role_arn or an endpoint_url"),
+        ('{"eu": {"region": "eu-west-1"}}', "eu.region: Extra inputs"),
+        ('{"eu": {"role_arn": "arn:aws:iam::12:role/x"}}', "eu.role_arn: .*is no role's ARN"),
+        ('{"eu": {"role_arn": "arn:aws:iam::123456789012:user/x"}}', "eu.role_arn: .*looks like arn:aws:iam::"),
+        ('{"eu": {"endpoint_url": "localhost:8000"}}', "eu.endpoint_url: .*is no endpoint"),
+        ('{"eu": {"region_name": "x", "external_id": "42"}}', "external_id goes with a role_arn"),
+        (
+            '{"eu": {"region_name": "eu-west-1"}, "ie": {"region_name": "eu-west-1"}}',
+            "'ie' leads to where 'eu' is: keep one name",
+        ),
+    ],
+)
+def test_wrong_destinations_are_told_by_variable_and_place(text: str, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"RELIABLE_WRITE_DESTINATIONS: .*{told}"):
+        Settings.from_environment({"RELIABLE_WRITE_DESTINATIONS": text})
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"endpoint_url": "http://localhost:8000/"},
+        {"region_name": "us-east-1", "endpoint_url": "http://localhost:8000"},
+    ],
+)
+def test_home_has_no_second_name(same: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="'eu' leads to where the system table is"):
+        Settings(region="us-east-1", endpoint_url="http://localhost:8000", destinations={"eu": Destination(**same)})
+
+
+@pytest.mark.parametrize("endpoint", ["https://dynamodb.eu-west-1.amazonaws.com", "https://vpce-1.api.aws/", None])
+def test_all_of_awss_endpoints_of_a_region_are_one_place(endpoint: str | None) -> None:
+    again = Destination(region_name="eu-west-1", endpoint_url=endpoint)
+    places = {"a": Destination(region_name="eu-west-1"), "b": again}
+    with pytest.raises(ValidationError, match="'b' leads to where 'a' is"):
+        Settings(region="us-east-1", destinations=places)
+
+
+def test_two_roles_of_one_account_lead_to_the_same_tables_and_two_accounts_do_not() -> None:
+    one = Destination(role_arn=ROLE)
+    with pytest.raises(ValidationError, match="'b' leads to where 'a' is"):
+        Settings(destinations={"a": one, "b": Destination(role_arn=ROLE + "2")})
+    other = Destination(role_arn="arn:aws-cn:iam::210987654321:role/writer")
+    apart = Settings(destinations={"a": one, "b": other, "c": Destination(role_arn=ROLE, region_name="x")})
+    assert len(apart.destinations) == 3
+
+
+def test_destinations_given_in_code_come_beside_those_of_the_environment() -> None:
+    made = Settings.from_environment({"RELIABLE_WRITE_DESTINATIONS": '{"eu": {"region_name": "eu-west-1"}}'})
+    both = made.with_destinations({"us": Destination(region_name="us-west-2")})
+    assert set(both.destinations) == {"eu", "us"}
+    with pytest.raises(ConfigurationError, match=r"^Settings are not usable: destinations: .*'e u' is no alias"):
+        made.with_destinations({"e u": Destination(region_name="us-west-2")})
+
+
+def test_an_arn_has_no_alias() -> None:
+    arn = "arn:aws:dynamodb:eu-west-1:123456789012:table/orders"
+    assert split_alias(arn) == (None, arn)
+    assert split_alias("eu:orders") == ("eu", "orders")
+    assert split_alias("orders") == (None, "orders")
