@@ -214,15 +214,18 @@ class TransactionCommitter:
             case Objection.GUARDS:
                 return None
             case Objection.UNKNOWN:
+                # A receipt may be among the reasons that were not told.
                 prepared.perhaps_committed = True
-                raise unknown(prepared.write_id, "the transaction was cancelled without a reason", self._events)
+                error: ReliableWriteError = self._without_reason(prepared)
             case Objection.FOREIGN:
                 table = refusal.refused[0].operation.table
-                error: ReliableWriteError = foreign_stamp(table, self._witness.names.full)
+                error = foreign_stamp(table, self._witness.names.full)
             case Objection.CONDITION:
                 error = self._condition_failed(prepared, refusal)
             case Objection.INVALID:
-                error = self._invalid(prepared, refusal.refused[0].code, refusal.refused[0].operation.place)
+                one = refusal.refused[0] if refusal.refused else None
+                code = one.code if one is not None else "ValidationError"
+                error = self._invalid(prepared, code, one.operation.place if one is not None else None)
         return self._settle(prepared, error, deadline)
 
     def _known(self, prepared: Transacted, receipt: StoredReceipt | None) -> StoredReceipt:
@@ -243,6 +246,14 @@ class TransactionCommitter:
                 write_id=prepared.write_id,
             )
         return receipt
+
+    def _without_reason(self, prepared: Transacted) -> CommitFailedError:
+        return CommitFailedError(
+            f"Write {prepared.write_id} was not committed: DynamoDB cancelled its transaction without a reason that "
+            "this version understands. Nothing was written, and nothing will be; a new scope may be tried.",
+            write_id=prepared.write_id,
+            retryable=True,
+        )
 
     def _condition_failed(self, prepared: Transacted, refusal: Refusal) -> ConditionFailedError:
         failures = tuple(
