@@ -171,6 +171,7 @@ class TransactionCommitter:
                 prepared.operations, prepared.request_hash, prepared.write_id, receipt.scope, deadline
             )
         except ReliableWriteError as error:
+            error.write_id = prepared.write_id
             return self._settle(prepared, error, deadline)
         return None
 
@@ -220,6 +221,7 @@ class TransactionCommitter:
             case Objection.FOREIGN:
                 table = refusal.refused[0].operation.table
                 error = foreign_stamp(table, self._witness.names.full)
+                error.write_id = prepared.write_id
             case Objection.CONDITION:
                 error = self._condition_failed(prepared, refusal)
             case Objection.INVALID:

@@ -789,8 +789,10 @@ def test_a_foreign_stamp_that_appears_after_the_look_is_told_too(every_world: Wo
     plan = FaultPlan(writer.client).on(
         "TransactWriteItems", lambda _: plant(every_world, table, _rw="not a stamp"), times=1, having=table.encode()
     )
+    scope = ReliableWriteScope(writer)
+    scope.update_item(table, Key={"id": "x"}, add={"n": 1})
     with pytest.raises(ForeignStampError, match="repair-stamp") as caught:
-        add(writer, table)
+        scope.commit()
     assert plan.injected == 1
-    assert caught.value.outcome is Outcome.NOT_WRITTEN
+    assert (caught.value.outcome, caught.value.write_id) == (Outcome.NOT_WRITTEN, scope.write_id)
     assert traces(every_world) == []
