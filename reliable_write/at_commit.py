@@ -107,9 +107,9 @@ def make_update(
     reserved = mentions(written, (names.full, names.update))
     if reserved is not None:
         raise InvalidExpressionError(f"{where}: attribute {reserved!r} is reserved for the order of writes.")
-    if in_key := sorted(changed_attributes(written) & set(schema.key_names)):
-        raise InvalidExpressionError(f"{where}: attribute {in_key[0]!r} is part of the key, which no update changes.")
     assert written.update is not None
+    if in_key := sorted(changed_attributes(written.update, written.names) & set(schema.key_names)):
+        raise InvalidExpressionError(f"{where}: attribute {in_key[0]!r} is part of the key, which no update changes.")
     action = Update(schema.table, schema.key_names, make_key(schema, key, where), written.update)
     return _at_commit("update_item", action, number, AN_UPDATE, written)
 

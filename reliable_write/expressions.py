@@ -133,12 +133,12 @@ def _closing_brackets(text: str) -> dict[int, int]:
     return closing
 
 
-def changed_attributes(written: Written) -> set[str]:
-    """The top-level attributes that the update writes to."""
-    _, *parts = _CLAUSE.split(written.update or "")
+def changed_attributes(update: str, names: Names) -> set[str]:
+    """The top-level attributes that an update writes to."""
+    _, *parts = _CLAUSE.split(update)
     paths = [path for verb, text in zip(parts[::2], parts[1::2], strict=True) for path in _paths(verb.upper(), text)]
     found = [_ATTRIBUTE.match(path) for path in paths]
-    return {written.names.get(match[0], match[0]) for match in found if match is not None}
+    return {names.get(match[0], match[0]) for match in found if match is not None}
 
 
 def _paths(verb: str, clause: str) -> list[str]:
