@@ -149,7 +149,9 @@ def _explanation(desk: Desk, write_id: str) -> tuple[Explanation, ExitCode]:
     except EntryNotFoundError as error:
         if isinstance(error.__cause__, UnreadableEntry):  # it is there, and no version we know wrote its head
             raise
-        return explain_absent(write_id, desk.deeds_about(write_id)), ExitCode.NOT_FOUND
+        receipt = desk.engine.receipts.find(write_id, desk.deadline())
+        code = ExitCode.NOT_FOUND if receipt is None else ExitCode.DONE
+        return explain_absent(write_id, desk.deeds_about(write_id), receipt), code
     told = explain(examination, monitors_alive=desk.monitors_alive(), now_milliseconds=desk.now_milliseconds())
     return told, ExitCode.DONE
 
@@ -157,9 +159,8 @@ def _explanation(desk: Desk, write_id: str) -> tuple[Explanation, ExitCode]:
 def wait(at: At, form: Form, write_id: str, *, timeout: str) -> ExitCode:
     """Until its entry is gone; says what that means, and what it does not."""
     seconds = parse_span(timeout)
-    if not is_stamp(write_id):
-        raise CommandError(ExitCode.USAGE, f"{write_id[:64]!r} is no write id: those have 36 characters, 0-9 and a-f.")
     with open_desk(at) as desk:
+        _check_known(desk, write_id)
         entry, seen = _await_absence(desk, write_id, seconds)
         ended, told = _ending(desk, write_id, entry, seen=seen, seconds=seconds)
         if form.machine:
@@ -169,6 +170,16 @@ def wait(at: At, form: Form, write_id: str, *, timeout: str) -> ExitCode:
         if entry is not None:
             render.say_command(desk.told(f"reliable-write writes explain {write_id}"))
     return ExitCode.DONE if ended in ("finished", "no entry") else ExitCode.PARTLY
+
+
+def _check_known(desk: Desk, write_id: str) -> None:
+    """An idempotency key has a receipt from its commit on; anything else that is no stamp is a slip of the hand."""
+    if not is_stamp(write_id) and desk.engine.receipts.find(write_id, desk.deadline()) is None:
+        raise CommandError(
+            ExitCode.USAGE,
+            f"{write_id[:64]!r} is no write id: those have 36 characters, 0-9 and a-f. Nor is it an idempotency key "
+            "with a receipt.",
+        )
 
 
 def _await_absence(desk: Desk, write_id: str, seconds: float) -> tuple[Entry | None, bool]:
