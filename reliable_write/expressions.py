@@ -75,11 +75,15 @@ def read_update(
 def build_update(
     add: Mapping[str, Any], set_: Mapping[str, Any], remove: Iterable[str], where: str
 ) -> tuple[str, dict[str, str], WireItem]:
-    """An update expression from `add=`, `set=` and `remove=`, whose names are whole attribute names, never paths."""
+    """An update expression from `add=`, `set=` and `remove=`, whose names are whole attribute names, never paths.
+
+    The same for every order of the names: a set of them comes in another order in every process, and the write of an
+    idempotency key must be recognised in all of them.
+    """
     if isinstance(remove, str):
         raise InvalidExpressionError(f"{where}: remove is a list of attribute names, not one string.")
-    encoded = {"ADD": encode_item(add, f"{where} add"), "SET": encode_item(set_, f"{where} set")}
-    removed = list(remove)
+    encoded = {"ADD": _sorted(encode_item(add, f"{where} add")), "SET": _sorted(encode_item(set_, f"{where} set"))}
+    removed = _names_of(remove, where)
     touched = [*encoded["ADD"], *encoded["SET"], *removed]
     twice = sorted({name for name in touched if touched.count(name) > 1})
     if twice:
@@ -98,6 +102,18 @@ def build_update(
         "REMOVE": [placeholders[name] for name in removed],
     }
     return " ".join(f"{verb} {', '.join(parts)}" for verb, parts in clauses.items() if parts), names, values
+
+
+def _sorted(item: WireItem) -> WireItem:
+    return dict(sorted(item.items()))
+
+
+def _names_of(remove: Iterable[str], where: str) -> list[str]:
+    names = list(remove)
+    for name in names:
+        if not isinstance(name, str) or not name:  # type: ignore[redundant-expr]  # callers may not type-check
+            raise InvalidExpressionError(f"{where}: remove holds attribute names, and {name!r} is none.")
+    return sorted(names)
 
 
 def with_assignments(update: str, assignments: Sequence[str]) -> str:
