@@ -192,8 +192,9 @@ def read_refusal(transaction: Transaction, cancelled: TransactionCancelled, time
         for part, (item, _) in zip(transaction.parts, pairs, strict=True)
         if item.refused
     ]
-    if any(is_foreign(one.found or {}, transaction.names, time) for _, one in refused):
-        return Refusal(Objection.FOREIGN, refused=tuple(one for _, one in refused))
+    foreign = tuple(one for _, one in refused if is_foreign(one.found or {}, transaction.names, time))
+    if foreign:
+        return Refusal(Objection.FOREIGN, refused=foreign)
     if any(tomb.refused for _, tomb in pairs) or any(_guarded(transaction, part, one, time) for part, one in refused):
         return Refusal(Objection.GUARDS)
     if refused:
