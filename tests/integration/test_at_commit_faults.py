@@ -348,6 +348,25 @@ def test_a_commit_repeated_on_a_quarantined_entry_says_so_and_keeps_off_what_was
     assert (shown(world, other, "x") is None, shown(world, other, "y") is None) == (False, True)
 
 
+@pytest.mark.parametrize("how", ["away", "garbled"])
+def test_a_commit_repeated_on_an_entry_that_cannot_be_read_is_pending(world: World, how: str) -> None:
+    table, other = world.table("one"), world.table("two")
+    writer = hasty(world)
+    scope = mixed(writer, table, other)
+    lost(scope, writer, table, lose_answer, "after")
+    plan = FaultPlan(writer.client)
+    if how == "away":
+        plan.on("GetItem", deny, having=b"J#")
+    else:
+        (entry,) = world.records("J#")
+        world.client.put_item(TableName=world.system_table, Item={**entry, "epoch": {"S": "not a number"}})
+    error = refusing(PropagationPendingError, scope.commit)
+    assert error.outcome is Outcome.WILL_BE_WRITTEN
+    assert error.needs_operator == (how == "garbled")
+    assert "could not be read" in str(error)
+    assert count(world, table) == 1
+
+
 def test_a_commit_repeated_after_an_operator_skipped_a_part_leaves_that_part_alone(world: World) -> None:
     table, other = world.table("one"), world.table("two")
     writer = hasty(world)

@@ -43,6 +43,10 @@ def update(condition: str | None = None, number: int = 0) -> AtCommit:
     return AtCommit("update_item", Update("t", ("id",), KEY, "ADD n :n"), number, "an update", condition)
 
 
+def part(operation: AtCommit, tombstone: Stamp | None) -> Part:
+    return Part(operation, tombstone)
+
+
 def transaction(*parts: Part, entry: bool = False) -> Transaction:
     head = Entry(0, MINE, "write", FORMAT, 0, b"payload") if entry else None
     return Transaction("system", NAMES, MINE, RECEIPT, head, parts)
@@ -52,8 +56,8 @@ def read(sent: Transaction, *reasons: CancelReason) -> Refusal:
     return read_refusal(sent, TransactionCancelled(list(reasons)), TIME)
 
 
-PLAIN, CONDITIONAL = Part(update(), None), Part(update("a = :b"), None)
-DELETED, DELETED_CONDITIONAL = Part(update(), TOMB), Part(update("a = :b"), TOMB)
+PLAIN, CONDITIONAL = part(update(), None), part(update("a = :b"), None)
+DELETED, DELETED_CONDITIONAL = part(update(), TOMB), part(update("a = :b"), TOMB)
 
 
 # --- each objection -----------------------------------------------------------------------------------------------
@@ -119,7 +123,7 @@ def test_a_receipt_that_cannot_be_read_is_a_receipt() -> None:
 
 def test_what_dynamodb_will_not_do() -> None:
     invalid = CancelReason(FailureKind.VALIDATION, "ValidationError")
-    refusal = read(transaction(PLAIN, Part(update(number=3), None)), FINE, FINE, FINE, invalid, FINE)
+    refusal = read(transaction(PLAIN, part(update(number=3), None)), FINE, FINE, FINE, invalid, FINE)
     assert refusal.objection is Objection.INVALID
     assert [(one.operation.place, one.code) for one in refusal.refused] == [("operations[3]", "ValidationError")]
 
@@ -153,7 +157,7 @@ def test_foreign_stamps_come_before_guards_and_conditions() -> None:
 
 
 def test_a_foreign_stamp_is_told_of_its_own_operation() -> None:
-    one, two = Part(update("a = :b", 0), None), Part(update(None, 1), None)
+    one, two = part(update("a = :b", 0), None), part(update(None, 1), None)
     refusal = read(transaction(one, two), FINE, refused(a="z"), FINE, refused(_rw="foreign"), FINE)
     assert [one.operation.place for one in refusal.refused] == ["operations[1]"]
 
@@ -169,7 +173,7 @@ def test_guards_come_before_conditions_wherever_they_stand(at: int) -> None:
 
 
 def test_conditions_come_before_what_is_invalid_and_in_the_callers_order() -> None:
-    parts = [Part(update("a = :b", number), None) for number in (2, 5, 7)]
+    parts = [part(update("a = :b", number), None) for number in (2, 5, 7)]
     invalid = CancelReason(FailureKind.VALIDATION, "ValidationError")
     refusal = read(transaction(*parts), FINE, refused(), FINE, invalid, FINE, refused(a="z"), FINE)
     assert refusal.objection is Objection.CONDITION
@@ -200,7 +204,7 @@ def test_the_actions_and_their_order() -> None:
     put = AtCommit("put_item", Put("t", ("id",), KEY), 0, "")
     delete = AtCommit("delete_item", Delete("t", ("id",), KEY), 1, "")
     check = AtCommit("condition_check", Check("t", ("id",), KEY), 2, "", "a = :b")
-    parts = [Part(operation, None) for operation in (put, delete, check, update())]
+    parts = [part(operation, None) for operation in (put, delete, check, update())]
     kinds = [next(iter(action)) for action in transaction(*parts, entry=True).actions()]
     assert kinds == [
         *("Put", "Put"),
