@@ -13,7 +13,15 @@ from typing import Any, Final
 from boto3.dynamodb.conditions import ConditionBase
 
 from reliable_write.errors import InvalidExpressionError
-from reliable_write.expressions import Names, Written, build_update, mentions, read_condition, read_update
+from reliable_write.expressions import (
+    Names,
+    Written,
+    build_update,
+    changed_attributes,
+    mentions,
+    read_condition,
+    read_update,
+)
 from reliable_write.operations import (
     AnyAction,
     AtCommit,
@@ -100,6 +108,8 @@ def make_update(
     if reserved is not None:
         raise InvalidExpressionError(f"{where}: attribute {reserved!r} is reserved for the order of writes.")
     assert written.update is not None
+    if in_key := sorted(changed_attributes(written.update, written.names) & set(schema.key_names)):
+        raise InvalidExpressionError(f"{where}: attribute {in_key[0]!r} is part of the key, which no update changes.")
     action = Update(schema.table, schema.key_names, make_key(schema, key, where), written.update)
     return _at_commit("update_item", action, number, AN_UPDATE, written)
 

@@ -7,6 +7,7 @@ who shows them knows how it was reached. Item values and keys never appear.
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from reliable_write.entry import FORMAT, Entry, State
 from reliable_write.operations import Put
 from reliable_write.operators import Comparison, Examination, Found
 from reliable_write.policy import FailureKind
+from reliable_write.receipts import StoredReceipt
 
 _SETTLED: Final = (Found.APPLIED, Found.SUPERSEDED, Found.DELETED_LATER, Found.SKIPPED)
 _TOLD_ONE_BY_ONE_MAX: Final = 5
@@ -77,8 +79,10 @@ def explain(examination: Examination, *, monitors_alive: int, now_milliseconds: 
     )
 
 
-def explain_absent(write_id: str, deeds: Sequence[Deed]) -> Explanation:
-    """What is to be said where the journal has no entry; `deeds` are the records of what people did to this write."""
+def explain_absent(write_id: str, deeds: Sequence[Deed], receipt: StoredReceipt | None = None) -> Explanation:
+    """What is to be said where the journal has no entry; `deeds` are the records of what people did to this write,
+    `receipt` is what its commit left, if it left one that is still kept.
+    """
     last = max(deeds, key=_epoch_seen, default=None)
     if last is not None and last.action == "discard":
         return Explanation(
@@ -87,13 +91,18 @@ def explain_absent(write_id: str, deeds: Sequence[Deed]) -> Explanation:
             (f"{last.operator} discarded it. Reason: {last.reason}",),
             ("What was applied before stays applied; the rest was given up.",),
             ("Nothing.",),
-            (Advice("See who did what to it", f"reliable-write audit list --write {write_id}"),),
+            (Advice("See who did what to it", f"reliable-write audit list --write {shlex.quote(write_id)}"),),
         )
+    if receipt is not None:
+        return _explain_receipt(receipt)
     if not is_stamp(write_id):
         return Explanation(
             write_id,
-            "Not a write id.",
-            ("A write id has 36 characters, 0 to 9 and a to f; it is in the error and the log line of its service.",),
+            "Not a write id, nor an idempotency key with a receipt.",
+            (
+                "A write id has 36 characters, 0 to 9 and a to f; it is in the error and the log line of its service.",
+                "If it is an idempotency key: no write has committed under it, or its receipt is no longer kept.",
+            ),
             (),
             (),
             (Advice("See what is in the journal", "reliable-write writes list"),),
@@ -147,6 +156,26 @@ def explain_garbled(write_id: str, reason: str) -> Explanation:
                 "reliable-write writes list --state unreadable",
             ),
         ),
+    )
+
+
+def _explain_receipt(receipt: StoredReceipt) -> Explanation:
+    if receipt.void:
+        return Explanation(
+            receipt.write_id,
+            "Never committed, for certain.",
+            ("Its service gave it up: a condition was false, or others kept changing the same items.",),
+            ("Nothing of it was written.",),
+            ("Nothing. A request of it that is still under way is refused.",),
+            (),
+        )
+    return Explanation(
+        receipt.write_id,
+        "Finished: its receipt is there, and no entry any more.",
+        (f"It was committed with {receipt.operations} operation{'' if receipt.operations == 1 else 's'}.",),
+        ("Every operation of it is applied, or superseded by a later write.",),
+        ("Nothing.",),
+        (),
     )
 
 
@@ -241,7 +270,7 @@ def _advice(examination: Examination, monitors_alive: int) -> list[Advice]:
         return [
             Advice("Start a monitor (best), or finish it from here", f"{_retry(entry.write_id)} --now"),
         ]
-    return [Advice("To see it finished", f"reliable-write writes wait {entry.write_id}")]
+    return [Advice("To see it finished", f"reliable-write writes wait {shlex.quote(entry.write_id)}")]
 
 
 def _advice_on_unreadable(entry: Entry) -> list[Advice]:
@@ -273,7 +302,7 @@ def _cure(examination: Examination) -> list[Advice]:
         return [
             Advice(
                 "Compare both values and decide which holds; skipping keeps the one that is in the table",
-                f"reliable-write writes show {examination.entry.write_id} --reveal",
+                f"reliable-write writes show {shlex.quote(examination.entry.write_id)} --reveal",
             )
         ]
     if reason.startswith(FailureKind.DESTINATION_UNKNOWN):
@@ -320,15 +349,15 @@ def _retry_reason(reason: str, unsettled: Sequence[Comparison]) -> str:
 
 
 def _retry(write_id: str) -> str:
-    return f"reliable-write writes retry {write_id} --reason 'WHY'"
+    return f"reliable-write writes retry {shlex.quote(write_id)} --reason 'WHY'"
 
 
 def _skip(write_id: str, places: str) -> str:
-    return f"reliable-write writes skip {write_id} {places} --reason 'WHY'"
+    return f"reliable-write writes skip {shlex.quote(write_id)} {places} --reason 'WHY'"
 
 
 def _discard(write_id: str) -> str:
-    return f"reliable-write writes discard {write_id} --reason 'WHY'"
+    return f"reliable-write writes discard {shlex.quote(write_id)} --reason 'WHY'"
 
 
 def _attempts(count: int) -> str:

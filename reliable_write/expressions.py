@@ -24,7 +24,8 @@ _PLACEHOLDER: Final = re.compile(r"[#:][A-Za-z0-9_]+")
 _RESERVED: Final = ("#rw_", ":rw_")
 _BUILT: Final = re.compile(r"([#:])([nv])(\d+)")
 """What boto3's builder names its placeholders."""
-_CLAUSE: Final = re.compile(r"(?<![#:.\w])(SET|REMOVE|ADD|DELETE)(?=\s)", re.IGNORECASE)
+_CLAUSE: Final = re.compile(r"(?<![#:.\w])(SET|REMOVE|ADD|DELETE)(?=[\s#])", re.IGNORECASE)
+_ATTRIBUTE: Final = re.compile(r"#?\w+")
 _RAW_NAME: Final = re.compile(r"(?<![#:.\w])[A-Za-z_][\w-]*")
 
 
@@ -74,11 +75,15 @@ def read_update(
 def build_update(
     add: Mapping[str, Any], set_: Mapping[str, Any], remove: Iterable[str], where: str
 ) -> tuple[str, dict[str, str], WireItem]:
-    """An update expression from `add=`, `set=` and `remove=`, whose names are whole attribute names, never paths."""
+    """An update expression from `add=`, `set=` and `remove=`, whose names are whole attribute names, never paths.
+
+    The same for every order of the names: a set of them comes in another order in every process, and the write of an
+    idempotency key must be recognised in all of them.
+    """
     if isinstance(remove, str):
         raise InvalidExpressionError(f"{where}: remove is a list of attribute names, not one string.")
-    encoded = {"ADD": encode_item(add, f"{where} add"), "SET": encode_item(set_, f"{where} set")}
-    removed = list(remove)
+    encoded = {"ADD": _sorted(encode_item(add, f"{where} add")), "SET": _sorted(encode_item(set_, f"{where} set"))}
+    removed = _names_of(remove, where)
     touched = [*encoded["ADD"], *encoded["SET"], *removed]
     twice = sorted({name for name in touched if touched.count(name) > 1})
     if twice:
@@ -99,6 +104,18 @@ def build_update(
     return " ".join(f"{verb} {', '.join(parts)}" for verb, parts in clauses.items() if parts), names, values
 
 
+def _sorted(item: WireItem) -> WireItem:
+    return dict(sorted(item.items()))
+
+
+def _names_of(remove: Iterable[str], where: str) -> list[str]:
+    names = list(remove)
+    for name in names:
+        if not isinstance(name, str) or not name:  # type: ignore[redundant-expr]  # callers may not type-check
+            raise InvalidExpressionError(f"{where}: remove holds attribute names, and {name!r} is none.")
+    return sorted(names)
+
+
 def with_assignments(update: str, assignments: Sequence[str]) -> str:
     """The update expression with further assignments in its SET clause, of which there may be only one."""
     clause = next((found for found in _CLAUSE.finditer(update) if found[1].upper() == "SET"), None)
@@ -106,6 +123,44 @@ def with_assignments(update: str, assignments: Sequence[str]) -> str:
     if clause is None:
         return f"{update} SET {joined}"
     return f"{update[: clause.end()]} {joined}, {update[clause.end() :].lstrip()}"
+
+
+def bracketed(condition: str) -> str:
+    """A condition that can stand beside others: in brackets, unless it is already; DynamoDB refuses a second pair."""
+    closing = _closing_brackets(condition)
+    opened = condition.find("(")
+    whole = opened >= 0 and not condition[:opened].strip() and not condition[closing.get(opened, 0) + 1 :].strip()
+    return condition if whole else f"({condition})"
+
+
+def _closing_brackets(text: str) -> dict[int, int]:
+    """Where each bracket closes. Raises `ValueError` where one has no partner. Expressions hold no quoted text."""
+    closing: dict[int, int] = {}
+    open_: list[int] = []
+    for at, character in enumerate(text):
+        if character == "(":
+            open_.append(at)
+        elif character == ")":
+            if not open_:
+                raise ValueError(f"the bracket at {at} closes nothing")
+            closing[open_.pop()] = at
+    if open_:
+        raise ValueError(f"the bracket at {open_[-1]} is not closed")
+    return closing
+
+
+def changed_attributes(update: str, names: Names) -> set[str]:
+    """The top-level attributes that an update writes to."""
+    _, *parts = _CLAUSE.split(update)
+    paths = [path for verb, text in zip(parts[::2], parts[1::2], strict=True) for path in _paths(verb.upper(), text)]
+    found = [_ATTRIBUTE.match(path) for path in paths]
+    return {names.get(match[0], match[0]) for match in found if match is not None}
+
+
+def _paths(verb: str, clause: str) -> list[str]:
+    """What stands on the left of each part of a clause."""
+    flat = re.sub(r"\([^()]*\)", "", re.sub(r"\([^()]*\)", "", clause))  # commas in functions part nothing
+    return [(part.partition("=")[0] if verb == "SET" else part).strip() for part in flat.split(",")]
 
 
 def mentions(written: Written, attributes: Iterable[str]) -> str | None:
@@ -131,6 +186,7 @@ def _read(
         text, more_names, more_values = condition, {}, {}
         if condition is not None:
             _check_text(condition, "ConditionExpression", where)
+            _check_brackets(condition, where)
     given = [part for part in (update, condition) if isinstance(part, str)]
     _check_placeholders(given, {*own_names, *own_values}, where)
     return Written(text, update, {**own_names, **more_names}, {**own_values, **more_values})
@@ -165,10 +221,19 @@ def _check_text(text: object, what: str, where: str) -> None:
             f"{where}: {what} is a string that is not empty, or for a condition a boto3.dynamodb.conditions object; "
             f"this is {type(text).__name__}."
         )
-    if len(text.encode()) > limits.EXPRESSION_BYTES_MAX:
+    if len(text.encode()) > limits.CALLERS_EXPRESSION_BYTES_MAX:
         raise InvalidExpressionError(
-            f"{where}: {what} has {len(text.encode())} bytes; it takes {limits.EXPRESSION_BYTES_MAX}."
+            f"{where}: {what} has {len(text.encode())} bytes; it takes {limits.CALLERS_EXPRESSION_BYTES_MAX} here, "
+            "because the guards of the write's order stand in the same expression."
         )
+
+
+def _check_brackets(condition: str, where: str) -> None:
+    """`a) OR (b` in brackets of ours would be a condition without our guards."""
+    try:
+        _closing_brackets(condition)
+    except ValueError as error:
+        raise InvalidExpressionError(f"{where}: ConditionExpression is not balanced: {error}.") from error
 
 
 def _check_placeholders(texts: Sequence[str], given: set[str], where: str) -> None:

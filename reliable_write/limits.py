@@ -33,6 +33,8 @@ BATCH_WRITE_REQUESTS_MAX: Final = 25
 TRANSACTION_ACTIONS_MAX: Final = 100
 TRANSACTION_BYTES_MAX: Final = 4 * MB
 EXPRESSION_BYTES_MAX: Final = 4 * KB
+CALLERS_EXPRESSION_BYTES_MAX: Final = EXPRESSION_BYTES_MAX - 512
+"""Of a caller's condition or update: the guards that stand beside it take under 512 bytes."""
 
 AT_COMMIT_KEYS_MAX: Final = (TRANSACTION_ACTIONS_MAX - 2) // 2
 """Keys written inside the commit's own transaction. Each takes two actions, the operation and a look at its tombstone;

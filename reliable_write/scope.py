@@ -54,7 +54,7 @@ from reliable_write.operations import (
     make_delete,
     make_put,
 )
-from reliable_write.plan import Plan, as_at_commit, make_plan, operation_bytes
+from reliable_write.plan import Plan, as_at_commit, make_plan, operation_bytes, transaction_refused
 from reliable_write.receipts import check_key
 from reliable_write.settings import split_alias
 from reliable_write.transacted import Transacted
@@ -428,14 +428,14 @@ class ReliableWriteScope:
         strategies, and which operations take effect at the commit. Sends nothing.
         """
         self._check_recording()
-        return make_plan(self._operations, keyed=self._key is not None)
+        strict = self._engine.installation.order == "strict"
+        return make_plan(self._operations, keyed=self._key is not None, strict=strict)
 
     def _in_one_transaction(self) -> list[Recorded]:
         operations = as_at_commit(self._operations)
-        if len(operations) > limits.AT_COMMIT_KEYS_MAX:
+        if refused := transaction_refused(operations):
             raise WriteTooLargeError(
-                f"One transaction takes {limits.AT_COMMIT_KEYS_MAX} items with their guards; this scope has "
-                f'{len(operations)}. Nothing was written. commit() without strategy="transaction" takes it.'
+                f'This scope has {refused}. Nothing was written. commit() without strategy="transaction" takes it.'
             )
         for operation in operations:
             self._check_at_home(

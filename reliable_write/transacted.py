@@ -16,7 +16,7 @@ from reliable_write import limits
 from reliable_write.clock import Deadline, HybridClock, TimeSource
 from reliable_write.commit import make_entry, refused, unknown
 from reliable_write.dynamodb import CallFailed, Store, TransactionCancelled
-from reliable_write.entry import State, shard_of
+from reliable_write.entry import State, UnreadableEntry, shard_of
 from reliable_write.errors import (
     CommitFailedError,
     ConditionFailedError,
@@ -171,6 +171,7 @@ class TransactionCommitter:
                 prepared.operations, prepared.request_hash, prepared.write_id, receipt.scope, deadline
             )
         except ReliableWriteError as error:
+            error.write_id = prepared.write_id
             return self._settle(prepared, error, deadline)
         return None
 
@@ -214,15 +215,19 @@ class TransactionCommitter:
             case Objection.GUARDS:
                 return None
             case Objection.UNKNOWN:
+                # A receipt may be among the reasons that were not told.
                 prepared.perhaps_committed = True
-                raise unknown(prepared.write_id, "the transaction was cancelled without a reason", self._events)
+                error: ReliableWriteError = self._without_reason(prepared)
             case Objection.FOREIGN:
                 table = refusal.refused[0].operation.table
-                error: ReliableWriteError = foreign_stamp(table, self._witness.names.full)
+                error = foreign_stamp(table, self._witness.names.full)
+                error.write_id = prepared.write_id
             case Objection.CONDITION:
                 error = self._condition_failed(prepared, refusal)
             case Objection.INVALID:
-                error = self._invalid(prepared, refusal.refused[0].code, refusal.refused[0].operation.place)
+                one = refusal.refused[0] if refusal.refused else None
+                code = one.code if one is not None else "ValidationError"
+                error = self._invalid(prepared, code, one.operation.place if one is not None else None)
         return self._settle(prepared, error, deadline)
 
     def _known(self, prepared: Transacted, receipt: StoredReceipt | None) -> StoredReceipt:
@@ -243,6 +248,14 @@ class TransactionCommitter:
                 write_id=prepared.write_id,
             )
         return receipt
+
+    def _without_reason(self, prepared: Transacted) -> CommitFailedError:
+        return CommitFailedError(
+            f"Write {prepared.write_id} was not committed: DynamoDB cancelled its transaction without a reason that "
+            "this version understands. Nothing was written, and nothing will be; a new scope may be tried.",
+            write_id=prepared.write_id,
+            retryable=True,
+        )
 
     def _condition_failed(self, prepared: Transacted, refusal: Refusal) -> ConditionFailedError:
         failures = tuple(
@@ -309,8 +322,9 @@ class TransactionCommitter:
             return self._first_attempt.propagate(replace(write, journalled=()), deadline, late=True)
         try:
             entry = self._journal.read(shard_of(stored.stamp, self._journal.shards), stored.stamp, deadline)
-        except CallFailed as failure:
-            raise self._not_helped(write, f"its entry could not be read: {failure}") from failure
+        except (CallFailed, UnreadableEntry) as failure:
+            permanent = isinstance(failure, UnreadableEntry)
+            raise self._not_helped(write, f"its entry could not be read: {failure}", permanent=permanent) from failure
         if entry is None:
             return self._first_attempt.propagate(replace(write, journalled=()), deadline, late=True)
         if entry.state != State.PENDING:

@@ -20,9 +20,9 @@ from reliable_write import limits
 from reliable_write.clock import Stamp, TimeSource
 from reliable_write.dynamodb import TransactionCancelled
 from reliable_write.entry import Entry, entry_item
-from reliable_write.expressions import with_assignments
+from reliable_write.expressions import bracketed, with_assignments
 from reliable_write.operations import AtCommit, Check, Delete, Put, StampNames, Update
-from reliable_write.policy import Reading, is_foreign, read_stamps, stamp_of
+from reliable_write.policy import FailureKind, Reading, is_foreign, read_stamps, stamp_of
 from reliable_write.receipts import StoredReceipt, read_receipt, receipt_item
 from reliable_write.tombstones import tombstone_item, tombstone_key
 from reliable_write.values import WireItem, item_bytes
@@ -107,7 +107,7 @@ class Transaction:
             conditions.append(_NO_GHOST)
             values[":rw_tomb"] = {"S": part.tombstone}
         if operation.condition is not None:
-            conditions.append(f"({operation.condition})")
+            conditions.append(bracketed(operation.condition))
         return {
             "ConditionExpression": " AND ".join(conditions),
             "ExpressionAttributeNames": {
@@ -151,6 +151,7 @@ class Objection(enum.Enum):
     INVALID = "invalid"
     """DynamoDB will not do one of the operations."""
     UNKNOWN = "unknown"
+    """No reason that this version understands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +179,9 @@ def read_refusal(transaction: Transaction, cancelled: TransactionCancelled, time
     may be what makes the caller's condition false, or true.
     """
     reasons = list(cancelled.reasons)
-    if len(reasons) != len(transaction.actions()):
-        return Refusal(Objection.UNKNOWN)
+    if len(reasons) != len(transaction.actions()):  # DynamoDB Local tells the one that is invalid, and not which
+        invalid = any(reason.kind is FailureKind.VALIDATION for reason in reasons)
+        return Refusal(Objection.INVALID if invalid else Objection.UNKNOWN)
     if transaction.entry is not None:
         reasons = reasons[1:]
     if reasons and reasons[0].refused:
@@ -190,19 +192,20 @@ def read_refusal(transaction: Transaction, cancelled: TransactionCancelled, time
         for part, (item, _) in zip(transaction.parts, pairs, strict=True)
         if item.refused
     ]
-    if any(is_foreign(one.found or {}, transaction.names, time) for _, one in refused):
-        return Refusal(Objection.FOREIGN, refused=tuple(one for _, one in refused))
+    foreign = tuple(one for _, one in refused if is_foreign(one.found or {}, transaction.names, time))
+    if foreign:
+        return Refusal(Objection.FOREIGN, refused=foreign)
     if any(tomb.refused for _, tomb in pairs) or any(_guarded(transaction, part, one, time) for part, one in refused):
         return Refusal(Objection.GUARDS)
     if refused:
         return Refusal(Objection.CONDITION, refused=tuple(one for _, one in refused))
-    invalid = [
+    unfit = [
         Refused(part.operation, None, reason.code)
         for part, pair in zip(transaction.parts, pairs, strict=True)
         for reason in pair
         if reason.kind is not None
     ]
-    return Refusal(Objection.INVALID if invalid else Objection.UNKNOWN, refused=tuple(invalid))
+    return Refusal(Objection.INVALID if unfit else Objection.UNKNOWN, refused=tuple(unfit))
 
 
 def _guarded(transaction: Transaction, part: Part, refused: Refused, time: TimeSource) -> bool:

@@ -149,7 +149,9 @@ def _explanation(desk: Desk, write_id: str) -> tuple[Explanation, ExitCode]:
     try:
         examination = desk.engine.operators.examine(write_id)
     except EntryNotFoundError:
-        return explain_absent(write_id, desk.deeds_about(write_id)), ExitCode.NOT_FOUND
+        receipt = desk.engine.receipts.find(write_id, desk.deadline())
+        code = ExitCode.NOT_FOUND if receipt is None else ExitCode.DONE
+        return explain_absent(write_id, desk.deeds_about(write_id), receipt), code
     except UnsupportedOperationError as error:  # it is there, and no version we know wrote its head
         reason = error.__cause__.reason if isinstance(error.__cause__, UnreadableEntry) else error.message
         return explain_garbled(write_id, reason), ExitCode.DONE
@@ -160,9 +162,8 @@ def _explanation(desk: Desk, write_id: str) -> tuple[Explanation, ExitCode]:
 def wait(at: At, form: Form, write_id: str, *, timeout: str) -> ExitCode:
     """Until its entry is gone; says what that means, and what it does not."""
     seconds = parse_span(timeout)
-    if not is_stamp(write_id):
-        raise CommandError(ExitCode.USAGE, f"{write_id[:64]!r} is no write id: those have 36 characters, 0-9 and a-f.")
     with open_desk(at) as desk:
+        _check_known(desk, write_id)
         try:
             entry, seen = _await_absence(desk, write_id, seconds)
         except UnreadableEntry as error:
@@ -179,6 +180,16 @@ def wait(at: At, form: Form, write_id: str, *, timeout: str) -> ExitCode:
         if entry is not None:
             render.say_command(desk.told(f"reliable-write writes explain {write_id}"))
     return ExitCode.DONE if ended in ("finished", "no entry") else ExitCode.PARTLY
+
+
+def _check_known(desk: Desk, write_id: str) -> None:
+    """An idempotency key has a receipt from its commit on; anything else that is no stamp is a slip of the hand."""
+    if not is_stamp(write_id) and desk.engine.receipts.find(write_id, desk.deadline()) is None:
+        raise CommandError(
+            ExitCode.USAGE,
+            f"{write_id[:64]!r} is no write id: those have 36 characters, 0-9 and a-f. Nor is it an idempotency key "
+            "with a receipt.",
+        )
 
 
 def _await_absence(desk: Desk, write_id: str, seconds: float) -> tuple[Entry | None, bool]:

@@ -190,7 +190,8 @@ def _from_answer(error: ClientError, table: str | None) -> Failure:
         return ConditionRefused(error.response.get("Item") or None)  # type: ignore[arg-type]  # modelled per operation
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     kind = kind_of_answer(code, status)
-    refused = kind.definite or 400 <= status < 500  # noqa: PLR2004 - an unknown 4xx was refused all the same
+    # An unknown 4xx was refused; of the known ones TransactionInProgressException was not: that request is under way.
+    refused = kind.definite if code in KIND_OF_CODE else 400 <= status < 500  # noqa: PLR2004 - HTTP
     return CallFailed(kind, code or f"HTTP {status}", table, ambiguous=not refused)
 
 
