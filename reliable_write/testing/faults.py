@@ -10,10 +10,14 @@ client and is taken off with `remove()` (or by leaving its `with` block).
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import threading
-from collections.abc import Callable
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -34,6 +38,8 @@ class Call:
     """botocore's name, for instance `PutItem`."""
     body: bytes
     """The signed request's JSON."""
+    url: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 Fault = Callable[[Call], Any]
@@ -102,7 +108,7 @@ class FaultPlan:
     def _before(self, request: Any, event_name: str, **_: Any) -> AWSResponse | None:
         if self._dead:
             raise SimulatedCrash
-        call = self._number(event_name.rpartition(".")[2], request.body)
+        call = self._number(event_name.rpartition(".")[2], request)
         self._thread.call = call
         return self._inject(call, "before")
 
@@ -111,9 +117,11 @@ class FaultPlan:
         if call is not None and exception is None:
             self._inject(call, "after")
 
-    def _number(self, operation: str, body: Any) -> Call:
+    def _number(self, operation: str, request: Any) -> Call:
+        body = request.body if isinstance(request.body, bytes) else str(request.body).encode()
+        headers = {name: _text(value) for name, value in request.headers.items()}
         with self._lock:
-            call = Call(len(self.calls) + 1, operation, body if isinstance(body, bytes) else str(body).encode())
+            call = Call(len(self.calls) + 1, operation, body, request.url, headers)
             self.calls.append(call)
             return call
 
@@ -173,14 +181,60 @@ def refuse_connection(call: Call) -> None:
     raise EndpointConnectionError(endpoint_url=f"{call.operation} (injected)")
 
 
-def answer(code: str, status: int = 400) -> Fault:
-    """Answer with this error in place of the engine. Only as `before`."""
-    body = f'{{"__type":"com.amazonaws.dynamodb.v20120810#{code}","message":"injected"}}'.encode()
+def answer(code: str, status: int = 400, **members: Any) -> Fault:
+    """Answer with this error, which may have `members`, in place of the engine. Only as `before`."""
+    error = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "injected", **members}
+    body = json.dumps(error).encode()
 
     def fault(_call: Call) -> AWSResponse:
         return AWSResponse("http://injected", status, HTTPHeaders(), _Raw(body))
 
     return fault
+
+
+def cancel(code: str = "TransactionConflict", *, at: int = -1) -> Fault:
+    """Cancel a TransactWriteItems: its action number `at` (from 0, or from the end) objects with this reason."""
+
+    def fault(call: Call) -> AWSResponse:
+        reasons = [{"Code": "None"} for _ in json.loads(call.body)["TransactItems"]]
+        reasons[at] = {"Code": code, "Message": "injected"}
+        response: AWSResponse = answer("TransactionCanceledException", CancellationReasons=reasons)(call)
+        return response
+
+    return fault
+
+
+class InFlight:
+    """Requests that are under way for longer than their sender waits: `before` faults that keep them for later.
+
+        late = InFlight()
+        plan.on("TransactWriteItems", late, times=1)
+        ...
+        late.land()     # they arrive now, in the order in which they were sent
+
+    Engines must take signatures of any date, as emulators do.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    def __call__(self, call: Call) -> None:
+        """Keep it; the sender gets no answer."""
+        self.calls.append(call)
+        lose_answer(call)
+
+    def land(self) -> list[int]:
+        """Let all of them arrive; their HTTP statuses."""
+        calls, self.calls = self.calls, []
+        return [_arrive(call) for call in calls]
+
+
+def _arrive(call: Call) -> int:
+    request = urllib.request.Request(call.url, data=call.body, headers=dict(call.headers))  # noqa: S310 - an engine's
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with contextlib.suppress(urllib.error.HTTPError), opener.open(request, timeout=30) as response:
+        return int(response.status)
+    return 400
 
 
 throttle = answer("ThrottlingException")
@@ -196,6 +250,10 @@ def wait_for(event: threading.Event, seconds_max: float = 30.0) -> Fault:
         event.wait(seconds_max)
 
     return fault
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 class _Raw:
