@@ -12,14 +12,13 @@ from when it first saw T with this very stamp.
   entries sent lands or dies; then one more audit; then T goes if it still is the one audited. An older entry seen on
   the way begins both waits anew. A pass that did not see everything proves nothing.
 - *Chunks* go 2 W after their head was last seen.
+- *Receipts* go two weeks after their write, see `monitor.receipts`.
 
 Nothing is remembered but in this process: a new one begins its waits anew, so a crash at any point costs time alone.
 Scheduled audits (`AuditSettings.scheduled`) end long before any wait does, so they write down in the table what they
 have seen, see `monitor.notes`. They go by the wall clock, with a day added to each wait for what two clocks may differ,
 and by the same rules. Three facts are seen by three runs, however far apart: T was there; W later nothing older was; W
 later still the key is in order. What may have come and gone between two runs is no commit that could touch T's key.
-
-Receipts will be collected by the same rule and fourteen days: `_Round` is where their turn will be.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ from functools import partial
 
 from monitor.audits import AuditReport, AuditSettings, Stop
 from monitor.notes import Headless, Notes, Watch, batches
+from monitor.receipts import ReceiptCollector
 from reliable_write import limits
 from reliable_write.clock import is_too_far_ahead
 from reliable_write.dynamodb import CallFailed
@@ -70,6 +70,7 @@ class Auditor:
             self._wait_seconds += self._settings.clock_margin_seconds
         self._inventory = Inventory(engine.store, engine.journal.table)
         self._notes = Notes(engine, self._settings)
+        self._receipts = ReceiptCollector(engine, self._settings)
         self._ghosts = Ghosts(engine.store, engine.tombstones, engine.time, engine.installation.names)
         self._watches: dict[str, Watch] = {}
         self._groups: dict[str, Headless] = {}
@@ -124,6 +125,7 @@ class Auditor:
             self._note_entries(current, glimpse.entries)
             self._note_chunk_groups(current, glimpse)
             self._note_unreadable(current, glimpse)
+            self._receipts.note(glimpse.receipts)
             early = [tombstone for tombstone in glimpse.tombstones if self._note_tombstone(current, tombstone)]
             self._audit_early(current, early, stop)
             self._write_notes(current, glimpse.tombstones, stop)
@@ -345,6 +347,9 @@ class Auditor:
                 if collected:
                     del self._watches[tombstone.name]
         self._collect_chunks(current, stop)
+        gone, troubles = self._receipts.collect(stop)
+        current.report.receipts_collected += gone
+        current.report.troubles += troubles
 
     def _collect_tombstone(self, tombstone: Tombstone) -> bool | None:
         try:
@@ -371,9 +376,12 @@ class Auditor:
     # --- small parts --------------------------------------------------------------------------------------------
 
     def _tell(self, report: AuditReport) -> None:
-        if report.tombstones_collected or report.chunks_collected:
+        if report.tombstones_collected or report.chunks_collected or report.receipts_collected:
             self._engine.events.info(
-                Event.COLLECTED, tombstones=report.tombstones_collected, chunks=report.chunks_collected
+                Event.COLLECTED,
+                tombstones=report.tombstones_collected,
+                chunks=report.chunks_collected,
+                receipts=report.receipts_collected,
             )
         if report.held_back:
             self._engine.events.debug(Event.COLLECTION_HELD_BACK, tombstones=report.held_back)

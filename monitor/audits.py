@@ -30,6 +30,11 @@ class AuditSettings:
     tombstones_max: int = limits.WATCHED_TOMBSTONES_MAX
     chunk_groups_max: int = limits.WATCHED_CHUNK_GROUPS_MAX
     entries_max: int = limits.WATCHED_ENTRIES_MAX
+    receipts_max: int = limits.WATCHED_RECEIPTS_MAX
+    receipt_retention_seconds: float = limits.RECEIPT_RETENTION_SECONDS
+    """How long after its write a receipt is kept at least."""
+    receipt_margin_seconds: float = limits.SCHEDULED_AUDIT_MARGIN_SECONDS
+    """Added, because another machine's wall clock told when the write was."""
     collections_max: int = limits.COLLECTIONS_PER_AUDIT_MAX
     """Tombstones collected in one round."""
     table_troubles_max: int = 3
@@ -62,4 +67,5 @@ class AuditReport:
     tombstones_collected: int = 0
     chunk_groups: int = 0
     chunks_collected: int = 0
+    receipts_collected: int = 0
     seconds: float = 0.0

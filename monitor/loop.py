@@ -28,6 +28,8 @@ from reliable_write.recovery import Resumed
 from reliable_write.writer import ReliableWriter
 
 _LATE_SWEEPS = 3
+_AUDIT_PAUSES = 50
+"""The pause after an audit is at least so many times as long as the audit was."""
 _READY_SECONDS_MIN = 30.0
 _SCHEDULED_RUNS = 2
 """A schedule counts as dead when this many runs have not come."""
@@ -237,11 +239,16 @@ class WriteMonitor:
                 engine.heartbeats.retire(self.name, engine.attempt_deadline())
 
     def _audit_for_long(self, bell: _Bell) -> None:
+        audited_seconds = 0.0
         while not bell.has_rung():
-            bell.wait(self.settings.audit_seconds)
+            # Each reads the whole system table: where that takes long, because many receipts are kept, it is done less
+            # often, so that reading takes a fiftieth of the time at most.
+            bell.wait(max(self.settings.audit_seconds, _AUDIT_PAUSES * audited_seconds))
             if bell.has_rung():
                 return
+            begun = self._elapsed()
             self._guarded("audit", partial(self._audit_beside, bell))
+            audited_seconds = self._elapsed() - begun
 
     def _audit_beside(self, bell: _Bell) -> None:
         if self._auditor is None:
@@ -251,8 +258,11 @@ class WriteMonitor:
             self._audit_with(self._auditor, bell.has_rung)
 
     def _make_auditor(self, *, scheduled: bool) -> Auditor:
-        settings = self._audit if self._audit is not None else AuditSettings(gc=self._collects())
+        settings = self._audit if self._audit is not None else self._audit_settings()
         return Auditor(self._writer.engine(), replace(settings, scheduled=scheduled))
+
+    def _audit_settings(self) -> AuditSettings:
+        return AuditSettings(gc=self._collects(), receipt_retention_seconds=self.settings.receipt_retention_seconds)
 
     def _collects(self) -> bool:
         """Where nobody has said, only AWS is trusted to refuse a request signed long ago."""

@@ -77,6 +77,7 @@ class _AuditCounters:
         self._ghosts = counter("ghosts_removed", "Items removed that were older than their tombstone.")
         self._tombstones = counter("tombstones_collected", "Tombstones nobody can need any more.")
         self._chunks = counter("chunks_collected", "Chunks without a head, collected.")
+        self._receipts = counter("receipts_collected", "Receipts older than their retention, collected.")
 
     def add(self, report: AuditReport) -> None:
         self._rounds.inc()
@@ -84,6 +85,7 @@ class _AuditCounters:
         self._ghosts.inc(report.ghosts_removed)
         self._tombstones.inc(report.tombstones_collected)
         self._chunks.inc(report.chunks_collected)
+        self._receipts.inc(report.receipts_collected)
 
 
 class _Standing:

@@ -8,30 +8,16 @@ that no clock alone, however wrong, can make a write happen twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from reliable_write import limits
+from monitor.audits import AuditSettings, Stop
 from reliable_write.clock import Stamp
 from reliable_write.dynamodb import CallFailed
 from reliable_write.engine import Engine
 from reliable_write.entry import UnreadableEntry, shard_of
 from reliable_write.receipts import StoredReceipt
-
-Stop = Callable[[], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class ReceiptSettings:
-    """How long receipts are kept."""
-
-    retention_seconds: float = limits.RECEIPT_RETENTION_SECONDS
-    clock_error_seconds: float = limits.STAMP_AHEAD_SECONDS_MAX
-    wait_seconds: float = limits.COLLECTION_WAIT_SECONDS
-    """From the first sight of a receipt that is old enough, on this process's own clock."""
-    watched_max: int = limits.WATCHED_RECEIPTS_MAX
-    parallel_max: int = 8
 
 
 @dataclass(slots=True)
@@ -45,9 +31,9 @@ class _Watch:
 class ReceiptCollector:
     """Watches receipts that are old enough and removes them. For one thread; any number of processes."""
 
-    def __init__(self, engine: Engine, settings: ReceiptSettings | None = None) -> None:
+    def __init__(self, engine: Engine, settings: AuditSettings) -> None:
         self._engine = engine
-        self._settings = settings if settings is not None else ReceiptSettings()
+        self._settings = settings
         self._watches: dict[str, _Watch] = {}
 
     def note(self, receipts: Iterable[StoredReceipt]) -> None:
@@ -57,7 +43,7 @@ class ReceiptCollector:
             known = self._watches.get(receipt.write_id)
             if known is not None and known.stamp == receipt.stamp:
                 continue
-            if receipt.at_milliseconds / 1000 < oldest_kept and len(self._watches) < self._settings.watched_max:
+            if receipt.at_milliseconds / 1000 < oldest_kept and len(self._watches) < self._settings.receipts_max:
                 now = self._engine.time.elapsed_seconds()
                 self._watches[receipt.write_id] = _Watch(receipt.stamp, receipt.has_entry, now)
 
@@ -76,7 +62,9 @@ class ReceiptCollector:
         return gone, troubles
 
     def _due(self) -> Sequence[str]:
-        over = self._engine.time.elapsed_seconds() - self._settings.wait_seconds
+        # A scheduled audit lives for one look; two weeks are a hundred times as long as anything sent can take.
+        wait_seconds = 0.0 if self._settings.scheduled else self._settings.collection_wait_seconds
+        over = self._engine.time.elapsed_seconds() - wait_seconds
         return [name for name, watch in self._watches.items() if watch.seen_at <= over]
 
     def _collect(self, name: str) -> bool | None:
@@ -99,4 +87,4 @@ class ReceiptCollector:
             return True
 
     def _kept_seconds(self) -> float:
-        return self._settings.retention_seconds + self._settings.clock_error_seconds
+        return self._settings.receipt_retention_seconds + self._settings.receipt_margin_seconds

@@ -76,6 +76,11 @@ class MonitorSettings(BaseModel):
     )
     audit: bool = Field(default=True, description="Audit and collect tombstones, receipts and chunks.")
     audit_seconds: float = Field(default=60.0, gt=0, description="From one audit to the next.")
+    receipt_retention_seconds: float = Field(
+        default=limits.RECEIPT_RETENTION_SECONDS,
+        ge=limits.RECEIPT_RETENTION_SECONDS_MIN,
+        description="How long a receipt is kept at least: so long an idempotency key gives the same write.",
+    )
     gc: bool | None = Field(
         default=None,
         description="Collect what nobody needs any more. Not given: at AWS's own endpoints. It must be false where the "

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from reliable_write.clock import Deadline
 from reliable_write.dynamodb import Store
 from reliable_write.entry import CHUNK_NOTE, CHUNK_PREFIX, NOTE_ATTRIBUTE, SHARD_PREFIX
+from reliable_write.receipts import RECEIPT_ATTRIBUTES, RECEIPT_PREFIX, StoredReceipt, read_receipt
 from reliable_write.tombstones import TOMBSTONE_PREFIX, Tombstone, read_tombstone
 from reliable_write.values import WireItem
 
-_ATTRIBUTES = ("pk", "sk", "stamp", "table", "key", NOTE_ATTRIBUTE)
+_ATTRIBUTES = ("pk", "sk", "stamp", "table", "key", NOTE_ATTRIBUTE, *RECEIPT_ATTRIBUTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Glimpse:
     tombstones: tuple[Tombstone, ...]
     unreadable_tombstones: tuple[str, ...]
     """Partition names of tombstones that hold no stamp, table or key."""
+    receipts: tuple[StoredReceipt, ...]
+    """Those that can be read; others are never collected."""
 
 
 class Inventory:
@@ -55,6 +58,7 @@ class Inventory:
 def _sorted_by_kind(items: list[WireItem]) -> Glimpse:
     named = [(item["pk"]["S"], item) for item in items]
     tombstones = {name: read_tombstone(item) for name, item in named if name.startswith(TOMBSTONE_PREFIX)}
+    receipts = [read_receipt(item) for name, item in named if name.startswith(RECEIPT_PREFIX)]
     return Glimpse(
         entries=tuple(item["sk"]["S"] for name, item in named if name.startswith(SHARD_PREFIX)),
         chunk_groups=frozenset(name.removeprefix(CHUNK_PREFIX) for name, _ in named if name.startswith(CHUNK_PREFIX)),
@@ -65,4 +69,5 @@ def _sorted_by_kind(items: list[WireItem]) -> Glimpse:
         },
         tombstones=tuple(tombstone for tombstone in tombstones.values() if tombstone is not None),
         unreadable_tombstones=tuple(name for name, tombstone in tombstones.items() if tombstone is None),
+        receipts=tuple(receipt for receipt in receipts if receipt is not None),
     )

@@ -91,6 +91,7 @@ COLLECTION_WAIT_SECONDS: Final = COMMIT_REPEAT_SECONDS + ATTEMPT_DEADLINE_SECOND
 RECEIPT_RETENTION_SECONDS: Final = 14 * 86_400.0
 """How long a receipt is kept at least: so long the same idempotency key gives the same write. DynamoDB Streams, SQS and
 most task queues give up within 14 days."""
+RECEIPT_RETENTION_SECONDS_MIN: Final = 86_400.0
 CLOCK_ORDER_COLLECTION_SECONDS: Final = 86_400.0
 """How much longer tombstones live where nobody witnesses them: the most by which two followed clocks may differ."""
 SCHEDULED_AUDIT_MARGIN_SECONDS: Final = 86_400.0
@@ -127,6 +128,7 @@ TABLE_MISSING_SECONDS: Final = 600.0
 ZSTD_LEVEL: Final = 3
 
 assert SCHEDULED_AUDIT_MARGIN_SECONDS >= 2 * SIGNED_REQUEST_SECONDS, "two clocks, each as wrong as is answered"
+assert RECEIPT_RETENTION_SECONDS_MIN > 2 * COLLECTION_WAIT_SECONDS, "nothing of its write may still be under way"
 assert SCOPE_ITEMS_MAX == 625  # noqa: PLR2004 - the promise of the first page
 assert BATCH_ITEMS_MAX <= BATCH_WRITE_REQUESTS_MAX
 assert AT_COMMIT_KEYS_MAX == 49  # noqa: PLR2004 - the promise of the documents

@@ -23,6 +23,8 @@ from reliable_write.policy import FailureKind, stamp_of
 from reliable_write.values import AttributeValue, WireItem, canonical_number
 
 RECEIPT_PREFIX: Final = "R#"
+RECEIPT_ATTRIBUTES: Final = ("request", "scope", "operations", "at", "entry", "void")
+"""Beside `pk`, `sk` and `stamp`."""
 _SORT_KEY: Final = {"S": "R"}
 
 

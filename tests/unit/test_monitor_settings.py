@@ -44,6 +44,7 @@ SHOWN_BY = {
     "schedule_seconds": f"{HERE}::test_a_scheduled_run_counts_as_a_monitor_until_two_runs_have_not_come",
     "audit": "tests/unit/test_monitor_process_lambda.py::test_it_audits_only_where_audits_are_wanted",
     "audit_seconds": "tests/integration/test_monitor_process.py::test_audits_are_counted",
+    "receipt_retention_seconds": "tests/unit/test_receipt_collection.py::test_the_retention_set_is_the_auditors",
     "gc": "tests/unit/test_monitor_collects.py::test_what_is_set_holds_and_else_the_endpoint_decides",
     "http_host": f"{HERE}::test_the_endpoints_answer_where_set",
     "http_port": f"{HERE}::test_the_endpoints_answer_where_set",
