@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import math
 import signal
 import threading
 from collections import Counter
@@ -132,11 +133,11 @@ class Audience(Protocol):
     """Is told how far it is."""
 
     def begin(self, what: str, count: int) -> None:
-        """A step over so many writes begins; 0 for one that is only waited for."""
+        """A step over so many writes, or seconds, begins."""
         ...
 
     def step(self) -> None:
-        """One write more in this step, which is not the last one for it."""
+        """One more in this step, after which more is to be done."""
         ...
 
     def tell(self, result: Result) -> None:
@@ -205,10 +206,15 @@ class _Work:
         return self.do(replace(plan, action="quarantine", reason=reason, writes=pending, preparing=True))
 
     def _await_attempts(self) -> None:
-        self._audience.begin("wait for attempts to end", 0)
+        """A lease, told second by second: nothing else is to be seen meanwhile."""
+        seconds = math.ceil(limits.LEASE_SECONDS)
+        self._audience.begin("wait for attempts to end, in s", seconds)
         over = Deadline.after(limits.LEASE_SECONDS, self._desk.engine.time)
         while not self._stop.is_set() and not over.passed():
             self._desk.engine.time.sleep(STEP_SECONDS)
+            if over.remaining_seconds() < seconds - 1:
+                self._audience.step()
+                seconds -= 1
 
 
 def _as_left(write: Reviewed, epochs: dict[str, int | None]) -> Reviewed:

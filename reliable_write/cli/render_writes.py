@@ -380,12 +380,17 @@ def show_plan(plan: Plan, *, written_to: str | None, command: str | None) -> Non
     say("Nothing was changed.")
 
 
+_ECHO_WIDTH: Final = 4
+"""Left free beside a bar: the terminal writes ^C there, and a line that wraps by it is not erased any more."""
+
+
 class DeedScreen:
     """Progress of a deed on many: a bar on a terminal, nothing elsewhere; `--jsonl` tells each write as it ends."""
 
     def __init__(self, plan: Plan, *, lines: bool, silent: bool) -> None:
         self._lines = lines
         talk = console(stderr=True)
+        talk.width -= _ECHO_WIDTH
         bar = not silent and talk.is_terminal and len(plan.writes) > 1
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -420,7 +425,7 @@ class DeedScreen:
 
     def begin(self, what: str, count: int) -> None:
         """See `Audience`."""
-        self._progress.reset(self._task, description=what, total=count or None, trouble="")
+        self._progress.reset(self._task, description=what, total=count, trouble="")
 
     def step(self) -> None:
         """See `Audience`."""

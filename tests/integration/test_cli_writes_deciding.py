@@ -390,6 +390,28 @@ class Impatient:
         pass
 
 
+class Witness(Impatient):
+    """Counts the steps of each part and presses nothing."""
+
+    def begin(self, what: str, count: int) -> None:
+        self.steps.append(f"{what}: {count}")
+
+    def step(self) -> None:
+        self.steps.append("step")
+
+
+@pytest.mark.usefixtures("_nobody_waits", "_as_in_this_world")
+def test_the_wait_of_a_discard_is_told_second_by_second(world: World, stuck: Stuck) -> None:
+    """Ten seconds in which nothing moves look like a hang."""
+    entry = stuck.quarantined(one(put(world.table("t"), "x")))
+    with open_desk(At(None, None, None, None)) as desk:
+        plan = Plan("discard", "why", desk.place(), select_ids(desk, [entry.write_id]).writes)
+        audience = Witness(threading.Event())
+        outcome, _ = act(desk, plan, None, audience.stop, audience)
+    assert outcome.exit_code is ExitCode.DONE
+    assert audience.steps == ["wait for attempts to end, in s: 10", *["step"] * 10, "discard: 1"]
+
+
 @pytest.mark.usefixtures("_nobody_waits", "_as_in_this_world")
 def test_a_discard_stopped_between_its_steps_goes_on_from_the_plan_it_left(world: World, stuck: Stuck) -> None:
     """What it set aside itself must not look to it as moved by somebody else."""
