@@ -42,6 +42,8 @@ class Part:
 
     operation: AtCommit
     tombstone: Stamp | None
+    item_seen: bool
+    """Whether there was an item, other than a ghost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,30 +93,31 @@ class Transaction:
                 return {"ConditionCheck": {**request, "Key": key}}
 
     def _stamped(self, expression: str, part: Part) -> str:
-        """With our stamp, and the witnessed tombstone handed on as the last full write, or a re-run of the finished
-        delete would take the update for a conflict (CE24).
+        """With our stamp; and, where the update makes the item, the witnessed tombstone handed on as its last full
+        write, or a re-run of the finished delete would take the update for a conflict (CE24). Not where there was an
+        item: one that the delete has not removed, because an update had overtaken it, would say that it had.
         """
         assignments = ["#rw_upd = :rw_mine"]
-        if part.tombstone is not None:
+        if part.tombstone is not None and not part.item_seen:
             assignments.append("#rw_full = if_not_exists(#rw_full, :rw_tomb)")
         return with_assignments(expression, assignments)
 
     def _expressions(self, part: Part) -> dict[str, Any]:
         operation = part.operation
         conditions = [_OLDER]
+        names = {**operation.names, "#rw_full": self.names.full, "#rw_upd": self.names.update}
         values: WireItem = {**operation.values, ":rw_mine": {"S": self.stamp}}
         if part.tombstone is not None:
             conditions.append(_NO_GHOST)
             values[":rw_tomb"] = {"S": part.tombstone}
+            if part.item_seen and isinstance(operation.action, Update):
+                conditions.append("attribute_exists(#rw_key)")
+                names["#rw_key"] = operation.action.key_names[0]
         if operation.condition is not None:
             conditions.append(bracketed(operation.condition))
         return {
             "ConditionExpression": " AND ".join(conditions),
-            "ExpressionAttributeNames": {
-                **operation.names,
-                "#rw_full": self.names.full,
-                "#rw_upd": self.names.update,
-            },
+            "ExpressionAttributeNames": names,
             "ExpressionAttributeValues": values,
         }
 
@@ -215,7 +218,14 @@ def _guarded(transaction: Transaction, part: Part, refused: Refused, time: TimeS
     found = refused.found or {}
     if read_stamps(found, transaction.stamp, transaction.names, time) is not Reading.OLDER:
         return True
-    return part.tombstone is not None and is_ghost(found, part.tombstone, transaction.names)
+    if part.tombstone is None:
+        return False
+    return is_ghost(found, part.tombstone, transaction.names) or _has_gone(part, refused)
+
+
+def _has_gone(part: Part, refused: Refused) -> bool:
+    """Whether an update found that the item which was seen is there no more."""
+    return part.item_seen and refused.found is None and isinstance(refused.operation.action, Update)
 
 
 def is_ghost(item: Mapping[str, Any], tombstone: Stamp, names: StampNames) -> bool:

@@ -78,8 +78,12 @@ class Witness:
         wanted += [(action, isinstance(action, Put)) for action in others]
         sights = self._see(wanted, deadline)
         mine = [sights[canonical_key(operation.action)] for operation in operations]
-        self._remove_ghosts(mine, deadline)
-        return tuple(Part(operation, sight.tombstone) for operation, sight in zip(operations, mine, strict=True))
+        haunted = [sight for sight in mine if self._is_haunted(sight)]
+        self._remove_ghosts(haunted, deadline)
+        return tuple(
+            Part(operation, sight.tombstone, item_seen=sight.item is not None and sight not in haunted)
+            for operation, sight in zip(operations, mine, strict=True)
+        )
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -161,12 +165,13 @@ class Witness:
 
     # --- ghosts -------------------------------------------------------------------------------------------------
 
+    def _is_haunted(self, sight: _Sight) -> bool:
+        if sight.item is None or sight.tombstone is None:
+            return False
+        return is_ghost(sight.item, sight.tombstone, self.names)
+
     def _remove_ghosts(self, sights: Sequence[_Sight], deadline: Deadline) -> None:
-        haunted = [
-            self._tombstone(sight)
-            for sight in sights
-            if sight.item and sight.tombstone and is_ghost(sight.item, sight.tombstone, self.names)
-        ]
+        haunted = [self._tombstone(sight) for sight in sights]
         try:
             self._workers.run_all([partial(self._ghosts.audit, tombstone, deadline) for tombstone in haunted])
         except CallFailed as failure:

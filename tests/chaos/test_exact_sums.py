@@ -290,7 +290,7 @@ def test_g5_increments_by_killed_processes_add_up_exactly(
 def test_g5_without_receipts_they_would_not(dynoxide: Engine, unique_name: Callable[[str], str], keyed: bool) -> None:
     """The mutant: what the test above shows is due to the receipts."""
     with opened(dynoxide, unique_name, keyed=keyed, without_receipt=True) as office:
-        office.count(INCREMENTS // 5)
+        office.count(min(INCREMENTS, 2000) // 5)
         assert any(shown > due for shown, due in wrong(office).values())
 
 

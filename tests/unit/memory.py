@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reliable_write.clock import Deadline
-from reliable_write.dynamodb import CallFailed, CallName, ConditionRefused
+from reliable_write.dynamodb import CallFailed, CallName, ConditionRefused, TransactionCancelled
+from reliable_write.dynamodb.failures import CancelReason
 from reliable_write.policy import FailureKind
 from reliable_write.values import WireItem
 
 Request = Mapping[str, Any]
-_TOKENS = re.compile(r"\s*(attribute_not_exists|attribute_exists|AND|OR|[()=<,+]|[#:]?\w+)")
+_TOKENS = re.compile(r"\s*(attribute_not_exists|attribute_exists|AND|OR|>=|[()=<,+]|[#:]?\w+)")
 
 
 @dataclass
@@ -92,6 +93,30 @@ class MemoryTables:
         item = table.items.setdefault(place, dict(request["Key"]))
         _update(item, request)
         return {"Attributes": item}
+
+    def _transact_write_items(self, request: Request) -> dict[str, Any]:
+        """The token is not honoured, as ten minutes later: the same bytes may take effect twice."""
+        actions = [next(iter(action.items())) for action in request["TransactItems"]]
+        places = [(part["TableName"], self._place(part)) for _, part in actions]
+        assert len(set(places)) == len(places) <= 100
+        reasons = [self._reason(part) for _, part in actions]
+        if any(reason.refused for reason in reasons):
+            raise TransactionCancelled(reasons)
+        for kind, part in actions:
+            if kind != "ConditionCheck":
+                getattr(self, f"_{kind.lower()}_item")(part)
+        return {}
+
+    def _place(self, part: Request) -> str:
+        return self._table(part["TableName"]).place(part.get("Item") or part["Key"])
+
+    def _reason(self, part: Request) -> CancelReason:
+        found = self._table(part["TableName"]).items.get(self._place(part))
+        try:
+            self._check(part, found)
+        except ConditionRefused as refused:
+            return CancelReason(None, "ConditionalCheckFailed", refused.found)
+        return CancelReason(None)
 
     def _query(self, request: Request) -> dict[str, Any]:
         assert request["KeyConditionExpression"] == "pk = :pk"
@@ -168,12 +193,18 @@ def _update(item: WireItem, request: Request) -> None:
             if verb == "REMOVE":
                 item.pop(_name(part, request), None)
             elif verb == "ADD":
-                name, value = part.split()
-                added = request["ExpressionAttributeValues"][value]["SS"]
-                item[_name(name, request)] = {"SS": sorted({*before.get(name, {"SS": []})["SS"], *added})}
+                target, value = part.split()
+                name = _name(target, request)
+                item[name] = _added(before.get(name), request["ExpressionAttributeValues"][value])
             else:
                 target, _, source = part.partition(" = ")
                 item[_name(target, request)] = _sum([_operand(one, before, request) for one in source.split(" + ")])
+
+
+def _added(before: dict[str, Any] | None, added: dict[str, Any]) -> dict[str, Any]:
+    if "N" in added:
+        return added if before is None else _sum([before, added])
+    return {"SS": sorted({*(before or {"SS": []})["SS"], *added["SS"]})}
 
 
 def _sum(values: list[dict[str, Any]]) -> dict[str, Any]:
@@ -196,7 +227,7 @@ def _name(text: str, request: Request) -> str:
 
 
 class _Expression:
-    """AND, OR, brackets, `=`, `<` and the two functions; as in DynamoDB, what is absent compares as false."""
+    """AND, OR, brackets, `=`, `<`, `>=` and the two functions; as in DynamoDB, what is absent compares as false."""
 
     def __init__(self, text: str, request: Request, item: WireItem) -> None:
         self._rest = _TOKENS.findall(text)
@@ -237,7 +268,7 @@ class _Expression:
         if found is None or found.keys() != value.keys():
             return False
         ((mine, theirs),) = zip(found.values(), value.values(), strict=True)
-        return bool(mine == theirs if operator == "=" else mine < theirs)
+        return bool({"=": mine == theirs, "<": mine < theirs, ">=": mine >= theirs}[operator])
 
     def _took(self, token: str) -> bool:
         if self._rest and self._rest[0] == token:
