@@ -44,7 +44,7 @@ def update(condition: str | None = None, number: int = 0) -> AtCommit:
 
 
 def part(operation: AtCommit, tombstone: Stamp | None) -> Part:
-    return Part(operation, tombstone)
+    return Part(operation, tombstone, item_seen=False)
 
 
 def transaction(*parts: Part, entry: bool = False) -> Transaction:
