@@ -63,17 +63,24 @@ class ThreadWorkers:
         self._pool = ThreadPoolExecutor(max_workers=threads_max, thread_name_prefix="reliable-write")
 
     def run_all(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
-        """See `Workers.run_all`. The caller's context variables are visible to the tasks."""
+        """See `Workers.run_all`. The caller's context variables are visible to the tasks.
+
+        The caller does itself what no thread has begun, last first. Else a few writes that wait for a dead Region would
+        hold all threads, and every other write with them.
+        """
         if len(tasks) == 1:
             return [tasks[0]()]
-        futures = [self._submit(task) for task in tasks]
+        begun = [self._submit(task) for task in tasks]
+        for once in reversed(begun):
+            once()
+        futures = [once.done for once in begun]
         errors = [future.exception() for future in futures]
         for error in errors:
             if error is not None:
                 raise error
         return [future.result() for future in futures]
 
-    def _submit(self, task: Callable[[], T]) -> Future[T]:
+    def _submit(self, task: Callable[[], T]) -> _Once[T]:
         """On a thread of the pool; in the caller where the pool takes no more, or cannot start a thread.
 
         It takes no more after `close()`, and in threads that outlive the main one (the interpreter closes all pools
@@ -84,7 +91,7 @@ class ThreadWorkers:
             self._pool.submit(once)
         except RuntimeError:
             once()
-        return once.done
+        return once
 
     def background(self, name: str, loop: Callable[[], None]) -> None:
         """See `Workers.background`: a daemon thread."""

@@ -90,7 +90,7 @@ class RoutedCalls:
             ) from failure.__cause__
 
     def _at(self, alias: str) -> BotoCalls:
-        """The calls of a destination. Under the lock nothing is sent: making a client asks nobody."""
+        """The calls of a destination. Under the lock only botocore may ask anybody anything, for credentials."""
         with self._lock:
             if alias not in self._opened:
                 opener = self._openers.get(alias)

@@ -125,6 +125,7 @@ def test_every_kind_of_failure_is_retried_or_has_a_reason_not_to_be(kind: Failur
         FailureKind.VALIDATION: (True, False, True),
         FailureKind.ACCESS_DENIED: (True, False, True),
         FailureKind.TABLE_MISSING: (True, False, False),  # `decide` waits ten minutes first
+        FailureKind.DESTINATION_UNKNOWN: (True, False, True),
         FailureKind.UNCLASSIFIED: (False, False, False),
     }
     assert (kind.definite, kind.retryable, kind.permanent) == told[kind]
