@@ -16,7 +16,7 @@ from reliable_write import limits
 from reliable_write.clock import Deadline, HybridClock, TimeSource
 from reliable_write.commit import make_entry, refused, unknown
 from reliable_write.dynamodb import CallFailed, Store, TransactionCancelled
-from reliable_write.entry import State, shard_of
+from reliable_write.entry import State, UnreadableEntry, shard_of
 from reliable_write.errors import (
     CommitFailedError,
     ConditionFailedError,
@@ -311,6 +311,8 @@ class TransactionCommitter:
             entry = self._journal.read(shard_of(stored.stamp, self._journal.shards), stored.stamp, deadline)
         except CallFailed as failure:
             raise self._not_helped(write, f"its entry could not be read: {failure}") from failure
+        except UnreadableEntry as error:
+            raise self._not_helped(write, f"its entry cannot be read: {error.reason}", permanent=True) from error
         if entry is None:
             return self._first_attempt.propagate(replace(write, journalled=()), deadline, late=True)
         if entry.state != State.PENDING:
