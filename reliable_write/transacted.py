@@ -322,9 +322,10 @@ class TransactionCommitter:
             return self._first_attempt.propagate(replace(write, journalled=()), deadline, late=True)
         try:
             entry = self._journal.read(shard_of(stored.stamp, self._journal.shards), stored.stamp, deadline)
-        except (CallFailed, UnreadableEntry) as failure:
-            permanent = isinstance(failure, UnreadableEntry)
-            raise self._not_helped(write, f"its entry could not be read: {failure}", permanent=permanent) from failure
+        except CallFailed as failure:
+            raise self._not_helped(write, f"its entry could not be read: {failure}") from failure
+        except UnreadableEntry as error:
+            raise self._not_helped(write, f"its entry cannot be read: {error.reason}", permanent=True) from error
         if entry is None:
             return self._first_attempt.propagate(replace(write, journalled=()), deadline, late=True)
         if entry.state != State.PENDING:

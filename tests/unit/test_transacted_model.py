@@ -114,9 +114,10 @@ class Life:
         self.numbers = itertools.count()
         self.calls = 0
         # Half of the lives are short and turn closely around one key, where updates and journalled writes meet.
-        close = seed % 2 == 0
-        self.keys, self.kinds = (KEYS[:1], CLOSE) if close else (KEYS, KINDS)
-        self.steps, self.haste = (6, 0.4) if close else (14, 0.15)
+        is_close = seed % 2 == 0
+        self.keys: Sequence[str] = KEYS[:1] if is_close else KEYS
+        self.kinds: Sequence[str] = CLOSE if is_close else KINDS
+        self.steps, self.haste = (6, 0.4) if is_close else (14, 0.15)
         self.seen: Counter[str] = Counter()
         self.calm = False
         self.world.tables.before = self.trouble
