@@ -133,6 +133,53 @@ def test_a_later_write_between_look_and_transaction_is_looked_at_again(every_wor
     assert every_world.records("J#") == []
 
 
+def test_ce20_a_delete_renewed_between_look_and_transaction_is_looked_at_again(every_world: World) -> None:
+    """The item is absent before and after; an update older than the new tombstone would be audited away."""
+    table = every_world.table("one")
+    writer, rival = another(every_world), another(every_world)
+    delete(rival, table)
+    with on_commit(writer, table, lambda _: delete(rival, table), times=1) as plan:
+        receipt = add(writer, table)
+    assert plan.injected == 1
+    item = there(every_world, table)
+    assert item["_rw"]["S"] == tombstone(every_world, table)
+    assert item["_rwu"]["S"] == receipt.stamp > item["_rw"]["S"]
+
+
+def test_a_tombstone_collected_between_look_and_transaction_is_looked_at_again(every_world: World) -> None:
+    table = every_world.table("one")
+    writer = another(every_world)
+    delete(another(every_world), table)
+
+    def collect(_call: Call) -> None:
+        (found,) = every_world.records("T#")
+        every_world.client.delete_item(TableName=every_world.system_table, Key={"pk": found["pk"], "sk": found["sk"]})
+
+    with on_commit(writer, table, collect, times=1) as plan:
+        add(writer, table)
+    assert (plan.injected, plan.count(TRANSACT)) == (1, 3), "a probe, a refusal, a success"
+    assert "_rw" not in there(every_world, table)
+
+
+@pytest.mark.parametrize("how", ["put", "update", "delete"])
+def test_g4_an_update_by_a_slow_clock_comes_after_what_it_has_seen(every_world: World, how: str) -> None:
+    """At the first look: were the stamps not shown to the clock, the guards would object for an hour."""
+    table = every_world.table("one")
+    ahead, slow = Jump(), Jump()
+    ahead.by, slow.by = 3600.0, -3600.0
+    rival, writer = another(every_world, time=ahead), another(every_world, time=slow)
+    acts: dict[str, Callable[[], Any]] = {
+        "put": lambda: put(rival, table),
+        "update": lambda: add(rival, table),
+        "delete": lambda: delete(rival, table),
+    }
+    before = acts[how]()
+    with on_commit(writer, table, lambda _: None) as plan:
+        assert add(writer, table).stamp > before.stamp
+    assert plan.count(TRANSACT) == 1 + 1, "the question whether there are transactions, and one attempt"
+    assert count(every_world, table) == (2 if how == "update" else 1)
+
+
 def test_a_rival_at_every_attempt_crowds_the_write_out_and_nothing_is_written(world: World) -> None:
     table, other = world.table("one"), world.table("two")
     writer = hasty(world)
@@ -588,6 +635,18 @@ def test_a_process_that_dies_after_the_transaction_is_finished_by_recovery(every
 
 
 # --- keys of the caller's -----------------------------------------------------------------------------------------
+
+
+def test_g3_the_same_key_weeks_later_does_not_bring_back_what_was_deleted(every_world: World) -> None:
+    """Its tombstone is collected, its receipt is kept longer: a duplicate must not propagate what is finished."""
+    table, other = every_world.table("one"), every_world.table("two")
+    mixed(another(every_world), table, other, idempotency_key="order-1").commit()
+    delete(another(every_world), other)
+    for found in every_world.records("T#"):
+        every_world.client.delete_item(TableName=every_world.system_table, Key={"pk": found["pk"], "sk": found["sk"]})
+    assert mixed(another(every_world), table, other, idempotency_key="order-1").commit().duplicate
+    assert shown(every_world, other) is None
+    assert count(every_world, table) == 1
 
 
 def test_the_same_key_again_writes_nothing_and_other_operations_are_refused(every_world: World) -> None:
