@@ -433,13 +433,13 @@ class ReliableWriteScope:
 
     def _in_one_transaction(self) -> list[Recorded]:
         operations = as_at_commit(self._operations)
-        if refused := transaction_refused(operations):
-            raise WriteTooLargeError(
-                f'This scope has {refused}. Nothing was written. commit() without strategy="transaction" takes it.'
-            )
         for operation in operations:
             self._check_at_home(
                 operation, f"{operation.place} {operation.verb} on {operation.table} ({ONE_TRANSACTION})"
+            )
+        if refused := transaction_refused(operations):
+            raise WriteTooLargeError(
+                f'This scope has {refused}. Nothing was written. commit() without strategy="transaction" takes it.'
             )
         self._engine.capabilities.require_transactions(ONE_TRANSACTION, self._engine.attempt_deadline())
         return list(operations)
