@@ -118,7 +118,7 @@ def test_a_list_gives_up_once_a_shard_failed_as_all_will(world: World, broken: B
     facts = valid(ran.facts, "writes-list")
     assert ran.code == ExitCode.PARTLY
     assert len(facts["unread_shards"]) == 64, "each is told all the same"
-    assert 0 < len(shards_asked(plans[0])) <= OUTER_THREADS
+    assert 0 < len(shards_asked(plans[0])) <= OUTER_THREADS + 1, "the threads, and who waits for them"
 
 
 def test_shards_that_are_throttled_do_not_hide_the_others(world: World, broken: Break) -> None:

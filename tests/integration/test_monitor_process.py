@@ -180,10 +180,10 @@ def start() -> Iterator[Start]:
 
 
 def leave_half_a_write(world: World, tables: list[str], key: str) -> str:
-    """Commit a write whose writer is gone after the first put: the id of what is left."""
+    """Commit a write whose writer is gone before its second put: the id of what is left."""
     writer = world.writer(propagation_threads=1)
     with FaultPlan(writer.client) as plan:
-        plan.on("PutItem", crash, "after", having=f'"{tables[0]}"'.encode())
+        plan.on("PutItem", crash, "before", having=f'"{tables[1]}"'.encode())
         with pytest.raises(SimulatedCrash):
             write(writer, tables, key)
         assert plan.injected
@@ -210,7 +210,7 @@ def test_a_dead_writers_write_is_finished_and_everything_about_it_is_told(world:
     monitor = start(**world.environment())
     monitor.answers("/readyz", 200)
     write_id = leave_half_a_write(world, tables, "x")
-    assert world.item(tables[2], id={"S": "x"}) is None, "or there was nothing to finish"
+    assert world.item(tables[1], id={"S": "x"}) is None, "or there was nothing to finish"
     told = monitor.logged("entry_recovered", write_id=write_id)
     assert told["attempts"] == 1
     assert [world.item(table, id={"S": "x"}) is not None for table in tables] == [True] * 3
