@@ -12,67 +12,41 @@ import enum
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Self
 
 from reliable_write import limits
-from reliable_write.at_commit import ONE_TRANSACTION, Change, Condition, Given, make_guarded, make_update
+from reliable_write.at_commit import Change, Condition, Given
 from reliable_write.clock import Deadline
 from reliable_write.commit import Prepared
 from reliable_write.engine import Engine
 from reliable_write.errors import (
-    BatchTooLargeError,
     CommitUnknownError,
-    DuplicateKeyError,
     InvalidExpressionError,
     NestedScopeError,
     Outcome,
     ReliableWriteError,
     ScopeClosedError,
-    TooManyOperationsError,
-    UnknownTableError,
-    UnsupportedOperationError,
     WriteRejectedError,
-    WriteTooLargeError,
     WrongThreadError,
 )
 from reliable_write.events import Event
 from reliable_write.first_attempt import Receipt
 from reliable_write.operations import (
-    Action,
-    AtCommit,
-    AtCommitVerb,
     Operation,
-    StampNames,
-    TableSchema,
-    Verb,
-    action_path,
-    canonical_key,
-    check_batch,
-    make_delete,
-    make_put,
 )
-from reliable_write.plan import Plan, as_at_commit, make_plan, operation_bytes, transaction_refused
+from reliable_write.plan import Plan, make_plan
 from reliable_write.receipts import check_key
-from reliable_write.settings import split_alias
+from reliable_write.recording import HasEngine, Recorded, Recording
 from reliable_write.transacted import Transacted
-from reliable_write.values import decode_item
 
 _entered: ContextVar[ReliableWriteScope | None] = ContextVar("reliable_write_entered_scope", default=None)
 
 
 class UncommittedScopeWarning(UserWarning):
     """A scope was left without `commit()`: what it had recorded was dropped."""
-
-
-class HasEngine(Protocol):
-    """What a scope needs of a writer."""
-
-    def engine(self) -> Engine:
-        """The parts that do the work."""
-        ...
 
 
 class _State(enum.Enum):
@@ -93,7 +67,6 @@ _OUTCOMES = {
 }
 _STATES = {outcome: state for state, outcome in _OUTCOMES.items()} | {Outcome.NOT_WRITTEN: _State.REFUSED}
 
-Recorded = Operation | AtCommit
 Strategy = Literal["journal", "transaction"]
 
 
@@ -129,18 +102,14 @@ class ReliableWriteScope:
                 f"A scope takes a ReliableWriter, not {type(writer).__name__}. For a boto3 client: "
                 "ReliableWriter(client=client)."
             )
-        self._writer = writer
         self._independent = independent
         self._commit_on_exit = commit_on_exit
         self._home = (os.getpid(), threading.get_ident())
         self._key = None if idempotency_key is None else check_key(idempotency_key)
-        self._operations: list[Recorded] = []
-        self._places: dict[tuple[str, ...], str] = {}
-        self._bytes = 0
+        self._recording = Recording(writer, keyed=self._key is not None)
         self._state = _State.RECORDING
         self._prepared: Prepared | Transacted | None = None
         self._token: Token[ReliableWriteScope | None] | None = None
-        self._parts: Engine | None = None
 
     @property
     def write_id(self) -> str | None:
@@ -175,11 +144,13 @@ class ReliableWriteScope:
         the operation and what is wrong; then nothing is recorded.
         """
         given = Given(ConditionExpression, ExpressionAttributeNames, ExpressionAttributeValues, at_commit)
-        self._record_one("put_item", table, Item, given)
+        self._check_recording()
+        self._recording.one("put_item", table, Item, given)
 
     def put_items(self, table: str, items: Iterable[Mapping[str, Any]]) -> None:
         """Replace up to 25 items of one table; counts as one sub-operation. Raises as `put_item`."""
-        self._record_batch("put_items", table, items)
+        self._check_recording()
+        self._recording.batch("put_items", table, items)
 
     def delete_item(
         self,
@@ -193,11 +164,13 @@ class ReliableWriteScope:
     ) -> None:
         """Delete one item, whether it exists or not; counts as one sub-operation. Otherwise as `put_item`."""
         given = Given(ConditionExpression, ExpressionAttributeNames, ExpressionAttributeValues, at_commit)
-        self._record_one("delete_item", table, Key, given)
+        self._check_recording()
+        self._recording.one("delete_item", table, Key, given)
 
     def delete_items(self, table: str, keys: Iterable[Mapping[str, Any]]) -> None:
         """Delete up to 25 items of one table; counts as one sub-operation. Raises as `put_item`."""
-        self._record_batch("delete_items", table, keys)
+        self._check_recording()
+        self._recording.batch("delete_items", table, keys)
 
     def update_item(
         self,
@@ -219,9 +192,8 @@ class ReliableWriteScope:
         """
         given = Given(ConditionExpression, ExpressionAttributeNames, ExpressionAttributeValues)
         change = Change(UpdateExpression, add or {}, set or {}, remove if isinstance(remove, str) else list(remove))
-        self._record(
-            "update_item", table, lambda schema, number: make_update(schema, Key, change, given, self._names, number)
-        )
+        self._check_recording()
+        self._recording.update(table, Key, change, given)
 
     def condition_check(
         self,
@@ -235,147 +207,8 @@ class ReliableWriteScope:
         given = Given(ConditionExpression, ExpressionAttributeNames, ExpressionAttributeValues, at_commit=True)
         if ConditionExpression is None:
             raise InvalidExpressionError(f"condition_check on {table}: ConditionExpression is missing.")
-        self._record_one("condition_check", table, Key, given)
-
-    def _record_one(self, verb: AtCommitVerb, table: str, content: Mapping[str, Any], given: Given) -> None:
-        def make(schema: TableSchema, number: int) -> Recorded:
-            if given.why is not None:
-                return make_guarded(verb, schema, content, given, self._names, number)
-            assert verb != "update_item"
-            assert verb != "condition_check"
-            given.check_alone(f"operations[{number}] {verb} on {table}")
-            return Operation(verb, tuple(self._make(verb, schema, [content])), number)
-
-        self._record(verb, table, make)
-
-    def _record_batch(self, verb: Verb, table: str, contents: Iterable[Mapping[str, Any]]) -> None:
-        batch = self._batch(verb, table, contents)
-        self._record(
-            verb, table, lambda schema, number: Operation(verb, tuple(self._make(verb, schema, batch)), number)
-        )
-
-    def _batch(self, verb: Verb, table: str, items: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        batch = check_batch(items, f"operations[{len(self._operations)}]")
-        if not 0 < len(batch) <= limits.BATCH_ITEMS_MAX:
-            advice = "Use several batches." if batch else "Leave an empty one out."
-            raise BatchTooLargeError(
-                f"operations[{len(self._operations)}] {verb} on {table}: {len(batch)} items; a batch takes 1 to "
-                f"{limits.BATCH_ITEMS_MAX}. {advice}",
-                operation=f"operations[{len(self._operations)}]",
-                table=table,
-            )
-        return batch
-
-    def _record(self, verb: str, table: str, make: Callable[[TableSchema, int], Recorded]) -> None:
-        """Check everything first, then record: what is refused is no part of the scope (Simol journalled it)."""
         self._check_recording()
-        number = len(self._operations)
-        place = f"operations[{number}]"
-        if number >= limits.OPERATIONS_MAX:
-            raise TooManyOperationsError(
-                f"{place} {verb} on {table}: a scope takes {limits.OPERATIONS_MAX} sub-operations, and this would be "
-                "one more. Put items of one table together with put_items.",
-                operation=place,
-                table=table,
-            )
-        schema = self._schema(table)
-        self._check_stamp_names(schema)
-        if self._key is not None:
-            self._engine.capabilities.require_transactions("An idempotency key", self._engine.attempt_deadline())
-        try:
-            operation = make(schema, number)
-        except WriteRejectedError as refusal:
-            refusal.table = schema.table
-            if verb not in ("put_items", "delete_items"):  # those name the item
-                refusal.operation = place
-            raise
-        if isinstance(operation, AtCommit):
-            self._check_at_commit(operation)
-        places = self._places_of(operation)
-        size = self._bytes + operation_bytes(operation)
-        if size > limits.SCOPE_BYTES_MAX:
-            raise WriteTooLargeError(
-                f"{place} {verb} on {table}: the scope would hold {size} bytes; it takes {limits.SCOPE_BYTES_MAX}.",
-                table=table,
-            )
-        self._operations.append(operation)
-        self._places.update(places)
-        self._bytes = size
-
-    def _check_at_commit(self, operation: AtCommit) -> None:
-        what = f"{operation.place} {operation.verb} on {operation.table} ({operation.why})"
-        try:
-            self._check_at_home(operation, what)
-            self._engine.capabilities.require_transactions(what, self._engine.attempt_deadline())
-        except WriteRejectedError as refusal:
-            refusal.operation, refusal.table = operation.place, operation.table
-            raise
-
-    def _check_at_home(self, operation: AtCommit, what: str) -> None:
-        alias, _ = split_alias(operation.table)
-        if alias is not None:
-            raise UnsupportedOperationError(
-                f"{what} takes effect in the commit point itself, which is in the account and Region of the journal; "
-                f"{alias!r} is elsewhere. Puts and deletes without conditions may go there."
-            )
-
-    def _check_stamp_names(self, schema: TableSchema) -> None:
-        clashing = [key for key in schema.index_keys if key.type != "S"] + list(schema.key)
-        if {key.name for key in clashing} & {self._names.full, self._names.update}:
-            raise UnsupportedOperationError(
-                f"Table {schema.table!r} has a key attribute named like the stamp ({self._names.full}, "
-                f"{self._names.update}). "
-                "Choose other names for the whole installation: reliable-write init --stamp-attribute NAME.",
-                table=schema.table,
-            )
-
-    def _make(self, verb: Verb, schema: TableSchema, contents: list[Mapping[str, Any]]) -> Iterable[Action]:
-        for index, content in enumerate(contents):
-            place = f"operations[{len(self._operations)}]" + (f".items[{index}]" if verb.endswith("s") else "")
-            try:
-                put = verb.startswith("put")
-                yield make_put(schema, content, self._names, place) if put else make_delete(schema, content, place)
-            except WriteRejectedError as refusal:
-                refusal.operation, refusal.table = place, schema.table
-                raise
-
-    def _places_of(self, operation: Recorded) -> dict[tuple[str, ...], str]:
-        places: dict[tuple[str, ...], str] = {}
-        for index, action in enumerate(operation.actions):
-            place = action_path(operation, len(self._operations), index)
-            key = canonical_key(action)
-            earlier = places.get(key) or self._places.get(key)
-            if earlier is not None:
-                raise DuplicateKeyError(
-                    f"{place} in {action.table}: the same item (key {', '.join(action.key_names)}) is written by "
-                    f"{earlier}. "
-                    "A scope writes each item once: keep the one that should hold.",
-                    operation=place,
-                    table=action.table,
-                    key=decode_item(action.key),
-                )
-            places[key] = place
-        return places
-
-    def _schema(self, table: str) -> TableSchema:
-        if not isinstance(table, str) or not table:  # type: ignore[redundant-expr]  # callers may not type-check
-            raise UnknownTableError(f"A table is given by its name, a string, not by {type(table).__name__}.")
-        alias, name = split_alias(table)
-        if ":" in name:
-            raise UnknownTableError(
-                f"Table {table!r}: give the table's name, not its ARN. Tables in other accounts and Regions are "
-                "reached by alias: ReliableWriter(destinations={...}).",
-                table=table,
-            )
-        if alias is not None and alias not in self._engine.settings.destinations:
-            raise UnknownTableError(
-                f"Table {table!r}: no destination {alias!r} is registered with this writer. Give the plain name of a "
-                "table in the writer's own account and Region, or ReliableWriter(destinations={...}).",
-                table=table,
-            )
-        if table == self._engine.settings.system_table:
-            raise UnknownTableError(f"Table {table!r} is the journal's own. Choose another table.", table=table)
-        return self._engine.schemas.get(table)
+        self._recording.one("condition_check", table, Key, given)
 
     # --- ending -------------------------------------------------------------------------------------------------
 
@@ -405,7 +238,7 @@ class ReliableWriteScope:
             return Receipt("", "", 0)
         operations = self._operations
         if strategy == "transaction":
-            operations = self._in_one_transaction()
+            operations = list(self._recording.in_one_transaction())
         elif strategy != "journal":
             raise ValueError(f"strategy is 'journal' or 'transaction', not {strategy!r}.")
         deadline = self._engine.attempt_deadline()
@@ -430,19 +263,6 @@ class ReliableWriteScope:
         self._check_recording()
         strict = self._engine.installation.order == "strict"
         return make_plan(self._operations, keyed=self._key is not None, strict=strict)
-
-    def _in_one_transaction(self) -> list[Recorded]:
-        operations = as_at_commit(self._operations)
-        for operation in operations:
-            self._check_at_home(
-                operation, f"{operation.place} {operation.verb} on {operation.table} ({ONE_TRANSACTION})"
-            )
-        if refused := transaction_refused(operations):
-            raise WriteTooLargeError(
-                f'This scope has {refused}. Nothing was written. commit() without strategy="transaction" takes it.'
-            )
-        self._engine.capabilities.require_transactions(ONE_TRANSACTION, self._engine.attempt_deadline())
-        return list(operations)
 
     def _prepare(self, operations: Sequence[Recorded], deadline: Deadline) -> Prepared | Transacted:
         self._state = _State.REFUSED  # unless this succeeds
@@ -548,13 +368,11 @@ class ReliableWriteScope:
     @property
     def _engine(self) -> Engine:
         """Asked for once, when first needed: making a scope sends nothing, and leaving one cannot fail."""
-        if self._parts is None:
-            self._parts = self._writer.engine()
-        return self._parts
+        return self._recording.engine
 
     @property
-    def _names(self) -> StampNames:
-        return self._engine.installation.names
+    def _operations(self) -> list[Recorded]:
+        return self._recording.operations
 
     def _is_open_here(self) -> bool:
         """Still recording, and in this process: a child forked inside a block inherits its context, not the scope."""

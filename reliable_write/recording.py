@@ -1,0 +1,234 @@
+"""What a scope has recorded: each operation is checked against all that can be known before it becomes part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from reliable_write import limits
+from reliable_write.at_commit import ONE_TRANSACTION, Change, Given, make_guarded, make_update
+from reliable_write.engine import Engine
+from reliable_write.errors import (
+    BatchTooLargeError,
+    DuplicateKeyError,
+    TooManyOperationsError,
+    UnknownTableError,
+    UnsupportedOperationError,
+    WriteRejectedError,
+    WriteTooLargeError,
+)
+from reliable_write.operations import (
+    Action,
+    AtCommit,
+    AtCommitVerb,
+    Operation,
+    StampNames,
+    TableSchema,
+    Verb,
+    action_path,
+    canonical_key,
+    check_batch,
+    make_delete,
+    make_put,
+)
+from reliable_write.plan import as_at_commit, operation_bytes, transaction_refused
+from reliable_write.settings import split_alias
+from reliable_write.values import decode_item
+
+Recorded = Operation | AtCommit
+
+
+class HasEngine(Protocol):
+    """What a scope needs of a writer."""
+
+    def engine(self) -> Engine:
+        """The parts that do the work."""
+        ...
+
+
+class Recording:
+    """The operations of one scope, in the caller's order. What it refuses it does not hold."""
+
+    def __init__(self, writer: HasEngine, *, keyed: bool) -> None:
+        """`keyed`: the scope has an idempotency key."""
+        self.operations: list[Recorded] = []
+        self._writer = writer
+        self._parts: Engine | None = None
+        self._keyed = keyed
+        self._places: dict[tuple[str, ...], str] = {}
+        self._bytes = 0
+
+    @property
+    def engine(self) -> Engine:
+        """The writer's parts; asked for once, when first needed."""
+        if self._parts is None:
+            self._parts = self._writer.engine()
+        return self._parts
+
+    @property
+    def _names(self) -> StampNames:
+        return self.engine.installation.names
+
+    def one(self, verb: AtCommitVerb, table: str, content: Mapping[str, Any], given: Given) -> None:
+        """A put, delete or check of one item; at commit where something `given` makes it so."""
+
+        def make(schema: TableSchema, number: int) -> Recorded:
+            if given.why is not None:
+                return make_guarded(verb, schema, content, given, self._names, number)
+            assert verb != "update_item"
+            assert verb != "condition_check"
+            given.check_alone(f"operations[{number}] {verb} on {table}")
+            return Operation(verb, tuple(self._make(verb, schema, [content])), number)
+
+        self._record(verb, table, make)
+
+    def update(self, table: str, key: Mapping[str, Any], change: Change, given: Given) -> None:
+        """An update of one item."""
+
+        def make(schema: TableSchema, number: int) -> Recorded:
+            return make_update(schema, key, change, given, self._names, number)
+
+        self._record("update_item", table, make)
+
+    def batch(self, verb: Verb, table: str, contents: Iterable[Mapping[str, Any]]) -> None:
+        """Puts or deletes of up to 25 items of one table."""
+        batch = self._checked_batch(verb, table, contents)
+        self._record(
+            verb, table, lambda schema, number: Operation(verb, tuple(self._make(verb, schema, batch)), number)
+        )
+
+    def _checked_batch(self, verb: Verb, table: str, items: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        batch = check_batch(items, f"operations[{len(self.operations)}]")
+        if not 0 < len(batch) <= limits.BATCH_ITEMS_MAX:
+            advice = "Use several batches." if batch else "Leave an empty one out."
+            raise BatchTooLargeError(
+                f"operations[{len(self.operations)}] {verb} on {table}: {len(batch)} items; a batch takes 1 to "
+                f"{limits.BATCH_ITEMS_MAX}. {advice}",
+                operation=f"operations[{len(self.operations)}]",
+                table=table,
+            )
+        return batch
+
+    def in_one_transaction(self) -> tuple[AtCommit, ...]:
+        """All of it as operations at commit. Raises `UnsupportedOperationError` or `WriteTooLargeError`, by name."""
+        operations = as_at_commit(self.operations)
+        for operation in operations:
+            self._check_at_home(
+                operation, f"{operation.place} {operation.verb} on {operation.table} ({ONE_TRANSACTION})"
+            )
+        if refused := transaction_refused(operations):
+            raise WriteTooLargeError(
+                f'This scope has {refused}. Nothing was written. commit() without strategy="transaction" takes it.'
+            )
+        self.engine.capabilities.require_transactions(ONE_TRANSACTION, self.engine.attempt_deadline())
+        return operations
+
+    def _record(self, verb: str, table: str, make: Callable[[TableSchema, int], Recorded]) -> None:
+        """Check everything first, then record: what is refused is no part of the scope (Simol journalled it)."""
+        number = len(self.operations)
+        place = f"operations[{number}]"
+        if number >= limits.OPERATIONS_MAX:
+            raise TooManyOperationsError(
+                f"{place} {verb} on {table}: a scope takes {limits.OPERATIONS_MAX} sub-operations, and this would be "
+                "one more. Put items of one table together with put_items.",
+                operation=place,
+                table=table,
+            )
+        schema = self._schema(table)
+        self._check_stamp_names(schema)
+        if self._keyed:
+            self.engine.capabilities.require_transactions("An idempotency key", self.engine.attempt_deadline())
+        try:
+            operation = make(schema, number)
+        except WriteRejectedError as refusal:
+            refusal.table = schema.table
+            if verb not in ("put_items", "delete_items"):  # those name the item
+                refusal.operation = place
+            raise
+        if isinstance(operation, AtCommit):
+            self._check_at_commit(operation)
+        places = self._places_of(operation)
+        size = self._bytes + operation_bytes(operation)
+        if size > limits.SCOPE_BYTES_MAX:
+            raise WriteTooLargeError(
+                f"{place} {verb} on {table}: the scope would hold {size} bytes; it takes {limits.SCOPE_BYTES_MAX}.",
+                table=table,
+            )
+        self.operations.append(operation)
+        self._places.update(places)
+        self._bytes = size
+
+    def _check_at_commit(self, operation: AtCommit) -> None:
+        what = f"{operation.place} {operation.verb} on {operation.table} ({operation.why})"
+        try:
+            self._check_at_home(operation, what)
+            self.engine.capabilities.require_transactions(what, self.engine.attempt_deadline())
+        except WriteRejectedError as refusal:
+            refusal.operation, refusal.table = operation.place, operation.table
+            raise
+
+    def _check_at_home(self, operation: AtCommit, what: str) -> None:
+        alias, _ = split_alias(operation.table)
+        if alias is not None:
+            raise UnsupportedOperationError(
+                f"{what} takes effect in the commit point itself, which is in the account and Region of the journal; "
+                f"{alias!r} is elsewhere. Puts and deletes without conditions may go there."
+            )
+
+    def _check_stamp_names(self, schema: TableSchema) -> None:
+        clashing = [key for key in schema.index_keys if key.type != "S"] + list(schema.key)
+        if {key.name for key in clashing} & {self._names.full, self._names.update}:
+            raise UnsupportedOperationError(
+                f"Table {schema.table!r} has a key attribute named like the stamp ({self._names.full}, "
+                f"{self._names.update}). "
+                "Choose other names for the whole installation: reliable-write init --stamp-attribute NAME.",
+                table=schema.table,
+            )
+
+    def _make(self, verb: Verb, schema: TableSchema, contents: list[Mapping[str, Any]]) -> Iterable[Action]:
+        for index, content in enumerate(contents):
+            place = f"operations[{len(self.operations)}]" + (f".items[{index}]" if verb.endswith("s") else "")
+            try:
+                put = verb.startswith("put")
+                yield make_put(schema, content, self._names, place) if put else make_delete(schema, content, place)
+            except WriteRejectedError as refusal:
+                refusal.operation, refusal.table = place, schema.table
+                raise
+
+    def _places_of(self, operation: Recorded) -> dict[tuple[str, ...], str]:
+        places: dict[tuple[str, ...], str] = {}
+        for index, action in enumerate(operation.actions):
+            place = action_path(operation, len(self.operations), index)
+            key = canonical_key(action)
+            earlier = places.get(key) or self._places.get(key)
+            if earlier is not None:
+                raise DuplicateKeyError(
+                    f"{place} in {action.table}: the same item (key {', '.join(action.key_names)}) is written by "
+                    f"{earlier}. "
+                    "A scope writes each item once: keep the one that should hold.",
+                    operation=place,
+                    table=action.table,
+                    key=decode_item(action.key),
+                )
+            places[key] = place
+        return places
+
+    def _schema(self, table: str) -> TableSchema:
+        if not isinstance(table, str) or not table:  # type: ignore[redundant-expr]  # callers may not type-check
+            raise UnknownTableError(f"A table is given by its name, a string, not by {type(table).__name__}.")
+        alias, name = split_alias(table)
+        if ":" in name:
+            raise UnknownTableError(
+                f"Table {table!r}: give the table's name, not its ARN. Tables in other accounts and Regions are "
+                "reached by alias: ReliableWriter(destinations={...}).",
+                table=table,
+            )
+        if alias is not None and alias not in self.engine.settings.destinations:
+            raise UnknownTableError(
+                f"Table {table!r}: no destination {alias!r} is registered with this writer. Give the plain name of a "
+                "table in the writer's own account and Region, or ReliableWriter(destinations={...}).",
+                table=table,
+            )
+        if table == self.engine.settings.system_table:
+            raise UnknownTableError(f"Table {table!r} is the journal's own. Choose another table.", table=table)
+        return self.engine.schemas.get(table)
