@@ -8,7 +8,7 @@ ENGINES := $(abspath $(or $(RELIABLE_WRITE_ENGINES),.engines))
 export RELIABLE_WRITE_ENGINES := $(ENGINES)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv engines demo test lint check acceptance bench wheel clean
+.PHONY: help venv engines demo test lint check acceptance chaos bench wheel clean
 
 help:  ## show what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -43,6 +43,12 @@ check: lint test  ## lint and test: what CI does
 
 acceptance: venv engines  ## write 5,000 real flights under SIGKILL, heal, and compare every table
 	.venv/bin/python -m tests.acceptance.flights
+
+chaos: venv engines  ## the long sizes of the chaos tests: hours, and two cores all to themselves
+	RELIABLE_WRITE_INCREMENTS=100000 RELIABLE_WRITE_KILLED_WRITERS=100 RELIABLE_WRITE_STRAGGLERS=2000 \
+	RELIABLE_WRITE_POISON=1000 RELIABLE_WRITE_DEAD_TABLE=500 RELIABLE_WRITE_ENGINE_RESTARTS=20 \
+	RELIABLE_WRITE_IDEMPOTENCY_ROUNDS=20 RELIABLE_WRITE_CONVERGENCE_ROUNDS=2000 RELIABLE_WRITE_STORM_KILLS=400 \
+	.venv/bin/python -m pytest -s tests/chaos
 
 bench: venv engines  ## time a scope beside native transactions and bare puts, as ratios
 	.venv/bin/python -m tests.benchmarks.scopes
