@@ -90,8 +90,9 @@ def test_a_look_out_of_time_reads_no_more_shards_and_begins_no_attempt(world: Wo
     bench.time.skip(4 * LEASE)
     bench.faults.on("Query", lambda _call: bench.time.skip(2), times=64)
     report = bench.monitor.run_once(one_shot=True, seconds_max=9)
-    assert bench.faults.count("Query") == 5
-    assert len(report.unread_shards) == 64 - 5
+    read = bench.faults.count("Query")
+    assert read in (5, 6), "one reader, and the sweep's own thread, which may have looked at the clock before it"
+    assert len(report.unread_shards) == 64 - read
     assert (report.started, report.attempts, bench.claims()) == (0, {}, 0)
     assert bench.monitor.run_once(one_shot=True, seconds_max=900).attempts == {Resumed.FINISHED: 30}
 
