@@ -41,7 +41,7 @@ class MonitorSettings(BaseModel):
         description="An entry seen unchanged for this long is a straggler; longer than an attempt's deadline.",
     )
     workers: int = Field(default=16, ge=1, le=256, description="Entries worked on at once.")
-    readers: int = Field(default=8, ge=1, le=64, description="Shards read at once, beside the one that the sweep itself reads.")
+    readers: int = Field(default=8, ge=1, le=64, description="Shards read at once, and one by the sweep itself.")
     tracked_max: int = Field(
         default=200_000,
         ge=1,
