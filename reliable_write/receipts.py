@@ -8,6 +8,7 @@ is collected too early can be done twice.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable
@@ -83,10 +84,12 @@ def receipt_item(receipt: StoredReceipt) -> WireItem:
 def read_receipt(item: WireItem) -> StoredReceipt | None:
     """A receipt from its item; None where it cannot be ours: it then stays as it is."""
     stamp = stamp_of(item, "stamp")
+    if stamp is None:
+        return None
     try:
         return StoredReceipt(
             write_id=item["pk"]["S"].removeprefix(RECEIPT_PREFIX),
-            stamp=stamp if stamp is not None else _no_stamp(),
+            stamp=stamp,
             request_hash=item["request"]["S"],
             scope=item["scope"]["S"],
             operations=int(item["operations"]["N"]),
@@ -126,14 +129,11 @@ class Receipts:
             return None if found.void else found
         return None
 
-    def collect(self, write_id: str, stamp: Stamp, deadline: Deadline) -> bool:
-        """Remove the receipt as it was seen; whoever calls has waited until no attempt of its write can land."""
+    def collect(self, write_id: str, stamp: Stamp, deadline: Deadline) -> None:
+        """Remove the receipt if it is as seen; whoever calls has waited until no attempt of its write can land."""
         as_seen = Condition("#s = :seen", {"#s": "stamp"}, {":seen": {"S": stamp}})
-        try:
+        with contextlib.suppress(ConditionRefused):
             self._store.delete(self.table, receipt_key(write_id), as_seen, deadline)
-        except ConditionRefused as refused:
-            return refused.found is None and refused.ambiguous
-        return True
 
 
 def request_hash(operations: Iterable[Operation | AtCommit]) -> str:
@@ -174,7 +174,3 @@ _CANONICAL: Final[dict[str, Callable[[Any], Any]]] = {
     "L": lambda parts: list(map(_canonical, parts)),
     "M": _canonical_item,
 }
-
-
-def _no_stamp() -> Stamp:
-    raise ValueError("no stamp")

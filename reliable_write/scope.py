@@ -277,8 +277,8 @@ class ReliableWriteScope:
         if self._prepared.begun.passed():
             raise CommitUnknownError(
                 f"Write {self.write_id} was first tried more than {limits.COMMIT_REPEAT_SECONDS:.0f} s ago; "
-                "committing it "
-                "again could undo a later delete. If it was committed, a monitor has finished it: look at the tables.",
+                "committing it again could undo a later delete. If it was committed, a monitor has finished it: look "
+                "at the tables.",
                 write_id=self.write_id,
                 retryable=False,
             )

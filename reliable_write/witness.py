@@ -92,7 +92,9 @@ class Witness:
         tombstones: dict[str, _Sight] = {}
         keys: list[tuple[str, WireItem]] = []
         attributes: dict[str, tuple[str, ...]] = {self._table: ("pk", "stamp")}
+        key_names: dict[str, tuple[str, ...]] = {}
         for action, with_tombstone in wanted:
+            key_names[action.table] = action.key_names
             attributes[action.table] = (*action.key_names, self.names.full, self.names.update)
             keys.append((action.table, action.key))
             if with_tombstone:
@@ -104,7 +106,7 @@ class Witness:
                 tombstones[item["pk"]["S"]].tombstone = self._seen_tombstone(item)
             else:
                 self._seen_item(table, item)
-                sight = sights.get(canonical_place(table, [item[name] for name in attributes[table][:-2]]))
+                sight = sights.get(canonical_place(table, [item[name] for name in key_names[table]]))
                 if sight is not None:
                     sight.item = item
         return sights
@@ -202,8 +204,7 @@ def foreign_stamp(table: str, attribute: str) -> ForeignStampError:
     """An item in this table carries a stamp that cannot be ours."""
     return ForeignStampError(
         f"An item in {table} that this write touches carries a stamp this library did not write ({attribute!r} of "
-        "another "
-        "type or shape, or more than a day in the future). Nothing was written. To take it off: "
+        "another type or shape, or more than a day in the future). Nothing was written. To take it off: "
         f"reliable-write repair-stamp {table} --key '<the item's key as JSON>'",
         table=table,
     )

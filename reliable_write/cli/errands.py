@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from reliable_write.cli import deeds, person
+from reliable_write.cli import deeds, person, render_deeds, render_doctor, speech
 from reliable_write.cli import render_writes as render
 from reliable_write.cli.bulk import stopped_by_ctrl_c
 from reliable_write.cli.connect import connect
@@ -69,7 +69,7 @@ def status(at: At, form: Form, *, overdue_after: str | None, exit_code: bool) ->
     with open_desk(at) as desk:
         seen = overview(desk) if overdue_after is None else overview(desk, parse_span(overdue_after))
         if form.machine:
-            render.print_json(seen.facts())
+            speech.print_json(seen.facts())
         else:
             render.show_status(desk, seen)
         return _stuck_code(seen) if exit_code else ExitCode.DONE
@@ -92,14 +92,14 @@ def list_writes(at: At, form: Form, wanted: Wanted, *, limit: int | None, watch:
 
 def _show_listing(desk: Desk, form: Form, listing: Listing, limit: int | None) -> None:
     if not form.machine:
-        render.show_list(desk, listing, render.LIST_ROWS if limit is None else limit)
+        render.show_list(desk, listing, speech.LIST_ROWS if limit is None else limit)
         return
     rows = [row.facts() for row in (listing.rows[:limit] if limit else listing.rows)]
     if form.lines:
-        render.print_jsonl(rows)
+        speech.print_jsonl(rows)
         render.say_incomplete(desk, listing)
         return
-    render.print_json(
+    speech.print_json(
         {
             "entries": len(listing.rows),
             "counts": listing.counts,
@@ -111,7 +111,7 @@ def _show_listing(desk: Desk, form: Form, listing: Listing, limit: int | None) -
 
 
 def _watch(desk: Desk, form: Form, filters: Filters) -> ExitCode:
-    if form.machine or not render.console().is_terminal:
+    if form.machine or not speech.console().is_terminal:
         raise CommandError(ExitCode.USAGE, "--watch draws on a terminal. For a program, run the list again and again.")
     try:
         with render.Watch() as screen:
@@ -127,7 +127,7 @@ def show(at: At, form: Form, write_id: str, *, reveal: bool, everything: bool) -
     with open_desk(at) as desk:
         write = shown(examined(desk, write_id), desk.now_milliseconds(), reveal=reveal)
         if form.machine:
-            render.print_json(write.facts())
+            speech.print_json(write.facts())
         else:
             render.show_write(desk, write, everything=everything)
     return ExitCode.DONE
@@ -139,7 +139,7 @@ def explain_write(at: At, form: Form, write_id: str) -> ExitCode:
         explanation, code = _explanation(desk, write_id)
         commands = [desk.told(advice.command) for advice in explanation.advice]
         if form.machine:
-            render.print_json(explanation_facts(explanation, commands))
+            speech.print_json(explanation_facts(explanation, commands))
         else:
             render.show_explanation(explanation, commands)
         return code
@@ -174,11 +174,11 @@ def wait(at: At, form: Form, write_id: str, *, timeout: str) -> ExitCode:
             ) from error
         ended, told = _ending(desk, write_id, entry, seen=seen, seconds=seconds)
         if form.machine:
-            render.print_json({"write_id": write_id, "ended": ended, "seen": seen, "told": told})
+            speech.print_json({"write_id": write_id, "ended": ended, "seen": seen, "told": told})
         else:
-            render.console(width_max=render.PROSE_WIDTH_MAX).print(told, markup=False)
+            speech.console(width_max=speech.PROSE_WIDTH_MAX).print(told, markup=False)
         if entry is not None:
-            render.say_command(desk.told(f"reliable-write writes explain {write_id}"))
+            speech.say_command(desk.told(f"reliable-write writes explain {write_id}"))
     return ExitCode.DONE if ended in ("finished", "no entry") else ExitCode.PARTLY
 
 
@@ -232,12 +232,12 @@ def list_deeds(
         if (write_id is None or facts["write_id"] == write_id) and (action is None or facts["action"] == action)
     ]
     if form.lines:
-        render.print_jsonl(found[:limit] if limit else found)
+        speech.print_jsonl(found[:limit] if limit else found)
     elif form.machine:
-        render.print_json({"records": len(found), "deeds": found[:limit] if limit else found})
+        speech.print_json({"records": len(found), "deeds": found[:limit] if limit else found})
     else:
-        most = render.LIST_ROWS if limit is None else limit
-        render.show_deeds(found[:most] if most else found, len(found))
+        most = speech.LIST_ROWS if limit is None else limit
+        render_deeds.show_deeds(found[:most] if most else found, len(found))
     return ExitCode.DONE
 
 
@@ -247,9 +247,9 @@ def doctor(at: At, form: Form, *, role: str, tables: Sequence[str]) -> ExitCode:
     with contextlib.closing(connection.client):
         diagnosis = diagnose(connection, at, _role(role), list(tables))
     if form.machine:
-        render.print_json(diagnosis.facts())
+        speech.print_json(diagnosis.facts())
     else:
-        render.show_diagnosis(diagnosis)
+        render_doctor.show_diagnosis(diagnosis)
     return diagnosis.exit_code
 
 
@@ -314,14 +314,14 @@ def _carry(
         return _only_plan(desk, form, plan, selection, manner)
     if not plan.writes:
         return _nothing(desk, form, plan, selection)
-    render.preview(desk, plan, selection)
+    render_deeds.preview(desk, plan, selection)
     if reviewed_in is not None:
         age = duration((desk.now_milliseconds() - plan.made_at_milliseconds) / 1000)
-        render.say(f"  planned {age} ago by {plan.made_by}: {plan.reason}")
+        speech.say(f"  planned {age} ago by {plan.made_by}: {plan.reason}")
     plan = _with_reason(plan, manner)
     if not manner.yes:
         _ask(plan)
-    with render.DeedScreen(plan, lines=form.lines, silent=form.machine) as screen:
+    with render_deeds.DeedScreen(plan, lines=form.lines, silent=form.machine) as screen:
         try:
             with stopped_by_ctrl_c(screen.stopping) as stop:
                 outcome, rest = deeds.act(desk, plan, manner.rate, stop, screen)
@@ -329,12 +329,12 @@ def _carry(
             screen.ended_at_once(desk)
             raise
     if not form.machine:
-        render.show_outcome(outcome)
+        render_deeds.show_outcome(outcome)
     elif not form.lines:
-        render.print_json(deeds.outcome_facts(outcome, rest))
-    render.say_rest(desk, outcome, rest)
+        speech.print_json(deeds.outcome_facts(outcome, rest))
+    render_deeds.say_rest(desk, outcome, rest)
     if not form.machine:
-        render.say_next(desk, outcome, desk.monitors_alive())
+        render_deeds.say_next(desk, outcome, desk.monitors_alive())
     return outcome.exit_code
 
 
@@ -352,8 +352,8 @@ def _with_reason(plan: Plan, manner: Manner) -> Plan:
 
 def _nothing(desk: Desk, form: Form, plan: Plan, selection: Selection) -> ExitCode:
     if form.machine and not form.lines:
-        render.print_json(deeds.plan_facts(plan, selection, written_to=None))
-    render.say(f"No write matches; nothing to {plan.action}.")
+        speech.print_json(deeds.plan_facts(plan, selection, written_to=None))
+    speech.say(f"No write matches; nothing to {plan.action}.")
     render.say_incomplete(desk, selection)
     return ExitCode.PARTLY if selection.unread_shards else ExitCode.DONE
 
@@ -362,16 +362,16 @@ def _only_plan(desk: Desk, form: Form, plan: Plan, selection: Selection, manner:
     """Look, or look and write down; in both cases nothing is changed."""
     if not plan.writes:
         return _nothing(desk, form, plan, selection)
-    render.preview(desk, plan, selection)
+    render_deeds.preview(desk, plan, selection)
     command = None
     if manner.plan_out is not None and not manner.dry_run:
         plan = deeds.keep_plan(manner.plan_out, _with_reason(plan, manner))
         command = desk.told(f"reliable-write writes apply {manner.plan_out}")
     written = manner.plan_out if command else None
     if form.lines:
-        render.print_jsonl(deeds.plan_facts(plan, selection, written_to=written)["writes"])
+        speech.print_jsonl(deeds.plan_facts(plan, selection, written_to=written)["writes"])
     elif form.machine:
-        render.print_json(deeds.plan_facts(plan, selection, written_to=written))
+        speech.print_json(deeds.plan_facts(plan, selection, written_to=written))
     else:
-        render.show_plan(plan, written_to=written, command=command)
+        render_deeds.show_plan(plan, written_to=written, command=command)
     return ExitCode.PARTLY if selection.unread_shards else ExitCode.DONE

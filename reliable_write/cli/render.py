@@ -13,6 +13,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from reliable_write.cli import speech
 from reliable_write.cli.demo import (
     DemoFacts,
     EngineFacts,
@@ -25,15 +26,11 @@ from reliable_write.cli.demo import (
 from reliable_write.cli.installation import Report, matters
 from reliable_write.cli.repair import ForeignStamps
 
-WIDTH_MAX: Final = 100
-"""Lines longer than this are hard to read, however wide the terminal."""
 _INDENT: Final = (0, 0, 0, 3)
 
 
 def _console(*, stderr: bool = False) -> Console:
-    console = Console(stderr=stderr, highlight=False, emoji=False)
-    console.width = min(console.width, WIDTH_MAX)
-    return console
+    return speech.console(stderr=stderr, width_max=speech.PROSE_WIDTH_MAX)
 
 
 def _print_json(facts: dict[str, Any]) -> None:

@@ -361,7 +361,7 @@ def test_a_second_ctrl_c_ends_at_once_and_says_where_to_look(
         FaultPlan(client).on("UpdateItem", hang, times=1)
         return client
 
-    monkeypatch.setattr("reliable_write.cli.render_writes.DeedScreen.stopping", heard)
+    monkeypatch.setattr("reliable_write.cli.render_deeds.DeedScreen.stopping", heard)
     monkeypatch.setattr("reliable_write.cli.connect.open_client", hanging)
     ran = cli(world, "writes", "retry", "--state", "quarantined", *WHY)
     assert ran.code == ENDED_BY_SIGINT
