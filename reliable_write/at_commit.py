@@ -7,7 +7,7 @@ means that nothing is written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from boto3.dynamodb.conditions import ConditionBase
@@ -83,9 +83,10 @@ def make_guarded(
     given: Given,
     names: StampNames,
     number: int,
+    item: int | None = None,
 ) -> AtCommit:
-    """A put, delete or check at commit. Raises a `WriteRejectedError`."""
-    place = f"operations[{number}]"
+    """A put, delete or check at commit, `item` where it stands in a batch. Raises a `WriteRejectedError`."""
+    place = f"operations[{number}]" if item is None else f"operations[{number}].items[{item}]"
     written = read_condition(given.condition, given.names, given.values, f"{place} {verb} on {schema.table}")
     action: AnyAction
     if verb == "put_item":
@@ -95,7 +96,7 @@ def make_guarded(
     else:
         action = Check(schema.table, schema.key_names, make_key(schema, content, f"{place} check in {schema.table}"))
     why = A_CHECK if verb == "condition_check" else given.why or ASKED_FOR
-    return _at_commit(verb, action, number, why, written)
+    return replace(_at_commit(verb, action, number, why, written), item=item)
 
 
 def make_update(

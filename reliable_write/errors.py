@@ -12,8 +12,10 @@
     |  |- ForeignStampError                        `_rw` holds something this library did not write
     |  |- InvalidExpressionError                   a condition or an update that cannot be meant
     |  |- IdempotencyMismatchError                 the key was used before, for another write
+    |  |- ConstraintViolationError                 a record's own constraint refused it
     |  `- UnsupportedOperationError                this installation or engine cannot do it
     |- ConditionFailedError       NOT_WRITTEN      a caller's condition was false; which, and the items found
+    |  `- StaleRecordError                         a record's version is not the one in the table
     |- CommitFailedError          NOT_WRITTEN      the journal refused or was unreachable, for certain
     |- CommitUnknownError         UNKNOWN          commit the same scope again, never a copy
     |- PropagationPendingError    WILL_BE_WRITTEN  durable; a monitor finishes it
@@ -147,6 +149,16 @@ class IdempotencyMismatchError(WriteRejectedError):
     """The idempotency key was used before, for other operations. Nothing was written now; the first write holds."""
 
 
+class ConstraintViolationError(WriteRejectedError):
+    """A constraint of the record's type refused it; it is no part of the scope.
+
+    `loc` is where, as pydantic tells places (`("lines", 3, "price")`); `constraint` the name of the constraint's class.
+    """
+
+    loc: tuple[int | str, ...] = ()
+    constraint: str = ""
+
+
 class UnsupportedOperationError(WriteRejectedError):
     """This installation or engine lacks what the operation needs; the message names it."""
 
@@ -170,6 +182,18 @@ class ConditionFailedError(ReliableWriteError):
     """
 
     failures: Sequence[FailedCondition] = ()
+
+
+class StaleRecordError(ConditionFailedError):
+    """A record with a checked version has been changed by somebody else, so nothing of the scope is written.
+
+    `expected` is the local object's version (None where it was never saved), `actual` the one in the table (None where
+    the item is gone, or has none), `item` what is there now, as Python values; read it, decide, and try again.
+    """
+
+    expected: Any = None
+    actual: Any = None
+    item: Mapping[str, Any] | None = None
 
 
 class CommitFailedError(ReliableWriteError):

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from reliable_write import limits
 from reliable_write.clock import STAMP_CHARACTERS, is_stamp
@@ -22,6 +22,7 @@ from reliable_write.errors import (
 )
 from reliable_write.values import AttributeValue, WireItem, canonical_value, encode_item, item_bytes, value_bytes
 
+T = TypeVar("T")
 KeyType = Literal["S", "N", "B"]
 
 _TYPE_NAMES: Final = {"S": "a string", "N": "a number", "B": "bytes"}
@@ -323,7 +324,7 @@ def _local_entry_bytes(schema: TableSchema, index: LocalIndex, wire: WireItem) -
     return item_bytes({name: value for name, value in wire.items() if name in copied})
 
 
-def check_batch(items: object, where: str) -> list[Mapping[str, Any]]:
+def check_batch(items: Iterable[T], where: str) -> list[T]:
     """A batch as a list; raises `InvalidItemError` for something that is not a collection of mappings."""
     if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
         raise InvalidItemError(f"{where}: a batch is a list of mappings, not {type(items).__name__}.", operation=where)

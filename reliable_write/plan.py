@@ -105,7 +105,7 @@ def make_plan(operations: Sequence[Recorded], *, keyed: bool, strict: bool) -> P
 def _planned(operation: Recorded) -> PlannedOperation:
     assert operation.number is not None
     why = operation.why if isinstance(operation, AtCommit) else None
-    place = f"operations[{operation.number}]"
+    place = operation.place if isinstance(operation, AtCommit) else f"operations[{operation.number}]"
     return PlannedOperation(
         place, operation.verb, operation.table, len(operation.actions), operation_bytes(operation), why
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from reliable_write import limits
@@ -17,8 +17,10 @@ from reliable_write.errors import (
     WriteRejectedError,
     WriteTooLargeError,
 )
+from reliable_write.intents import Intent, Intents, Writable, WriteVerb, intent_of, one_table
 from reliable_write.operations import (
     Action,
+    AnyAction,
     AtCommit,
     AtCommitVerb,
     Operation,
@@ -52,6 +54,9 @@ class Recording:
     def __init__(self, writer: HasEngine, *, keyed: bool) -> None:
         """`keyed`: the scope has an idempotency key."""
         self.operations: list[Recorded] = []
+        self.count = 0
+        """Sub-operations; a batch is one, also where its items take effect at the commit, each by itself."""
+        self.intents = Intents()
         self._writer = writer
         self._parts: Engine | None = None
         self._keyed = keyed
@@ -72,42 +77,80 @@ class Recording:
     def one(self, verb: AtCommitVerb, table: str, content: Mapping[str, Any], given: Given) -> None:
         """A put, delete or check of one item; at commit where something `given` makes it so."""
 
-        def make(schema: TableSchema, number: int) -> Recorded:
+        def make(schema: TableSchema, number: int) -> list[Recorded]:
             if given.why is not None:
-                return make_guarded(verb, schema, content, given, self._names, number)
+                return [make_guarded(verb, schema, content, given, self._names, number)]
             assert verb != "update_item"
             assert verb != "condition_check"
             given.check_alone(f"operations[{number}] {verb} on {table}")
-            return Operation(verb, tuple(self._make(verb, schema, [content])), number)
+            return [Operation(verb, tuple(self._make(verb, schema, [content])), number)]
 
         self._record(verb, table, make)
 
     def update(self, table: str, key: Mapping[str, Any], change: Change, given: Given) -> None:
         """An update of one item."""
 
-        def make(schema: TableSchema, number: int) -> Recorded:
-            return make_update(schema, key, change, given, self._names, number)
+        def make(schema: TableSchema, number: int) -> list[Recorded]:
+            return [make_update(schema, key, change, given, self._names, number)]
 
         self._record("update_item", table, make)
 
     def batch(self, verb: Verb, table: str, contents: Iterable[Mapping[str, Any]]) -> None:
         """Puts or deletes of up to 25 items of one table."""
-        batch = self._checked_batch(verb, table, contents)
+        batch = check_batch(contents, self._place)
+        self._check_batch_size(f"{verb} on {table}", len(batch))
         self._record(
-            verb, table, lambda schema, number: Operation(verb, tuple(self._make(verb, schema, batch)), number)
+            verb, table, lambda schema, number: [Operation(verb, tuple(self._make(verb, schema, batch)), number)]
         )
 
-    def _checked_batch(self, verb: Verb, table: str, items: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        batch = check_batch(items, f"operations[{len(self.operations)}]")
-        if not 0 < len(batch) <= limits.BATCH_ITEMS_MAX:
-            advice = "Use several batches." if batch else "Leave an empty one out."
+    def writable(self, verb: WriteVerb, writable: Writable) -> None:
+        """One object that knows its own table."""
+        place = self._place
+        intent = intent_of(writable, verb, place)
+        self.one("put_item" if verb == "put" else "delete_item", intent.table, intent.content, intent.given)
+        self.intents.add(place, intent)
+
+    def writables(self, verb: WriteVerb, writables: Iterable[Writable]) -> None:
+        """Up to 25 of them, of one table. Where one has a condition, all take effect at the commit."""
+        place = self._place
+        batch = check_batch(writables, place)
+        self._check_batch_size(f"{verb}_items", len(batch))
+        intents = [intent_of(one, verb, f"{place}.items[{index}]") for index, one in enumerate(batch)]
+        self._record_intents(verb, one_table(intents, place), intents)
+        for index, intent in enumerate(intents):
+            self.intents.add(f"{place}.items[{index}]", intent)
+
+    def _record_intents(self, verb: WriteVerb, table: str, intents: Sequence[Intent]) -> None:
+        whole: Verb = "put_items" if verb == "put" else "delete_items"
+        if all(intent.given.why is None for intent in intents):
+            self.batch(whole, table, [intent.content for intent in intents])
+            return
+
+        def make(schema: TableSchema, number: int) -> list[Recorded]:
+            return [self._make_at_commit(verb, schema, intent, number, item) for item, intent in enumerate(intents)]
+
+        self._record(whole, table, make)
+
+    def _make_at_commit(self, verb: WriteVerb, schema: TableSchema, intent: Intent, number: int, item: int) -> AtCommit:
+        single: AtCommitVerb = "put_item" if verb == "put" else "delete_item"
+        try:
+            return make_guarded(single, schema, intent.content, intent.given, self._names, number, item)
+        except WriteRejectedError as refusal:
+            refusal.operation = f"{self._place}.items[{item}]"
+            raise
+
+    @property
+    def _place(self) -> str:
+        """Of the operation that is recorded next."""
+        return f"operations[{self.count}]"
+
+    def _check_batch_size(self, what: str, items: int) -> None:
+        if not 0 < items <= limits.BATCH_ITEMS_MAX:
+            advice = "Use several batches." if items else "Leave an empty one out."
             raise BatchTooLargeError(
-                f"operations[{len(self.operations)}] {verb} on {table}: {len(batch)} items; a batch takes 1 to "
-                f"{limits.BATCH_ITEMS_MAX}. {advice}",
-                operation=f"operations[{len(self.operations)}]",
-                table=table,
+                f"{self._place} {what}: {items} items; a batch takes 1 to {limits.BATCH_ITEMS_MAX}. {advice}",
+                operation=self._place,
             )
-        return batch
 
     def in_one_transaction(self) -> tuple[AtCommit, ...]:
         """All of it as operations at commit. Raises `UnsupportedOperationError` or `WriteTooLargeError`, by name."""
@@ -123,11 +166,10 @@ class Recording:
         self.engine.capabilities.require_transactions(ONE_TRANSACTION, self.engine.attempt_deadline())
         return operations
 
-    def _record(self, verb: str, table: str, make: Callable[[TableSchema, int], Recorded]) -> None:
+    def _record(self, verb: str, table: str, make: Callable[[TableSchema, int], list[Recorded]]) -> None:
         """Check everything first, then record: what is refused is no part of the scope (Simol journalled it)."""
-        number = len(self.operations)
-        place = f"operations[{number}]"
-        if number >= limits.OPERATIONS_MAX:
+        place = self._place
+        if self.count >= limits.OPERATIONS_MAX:
             raise TooManyOperationsError(
                 f"{place} {verb} on {table}: a scope takes {limits.OPERATIONS_MAX} sub-operations, and this would be "
                 "one more. Put items of one table together with put_items.",
@@ -139,22 +181,24 @@ class Recording:
         if self._keyed:
             self.engine.capabilities.require_transactions("An idempotency key", self.engine.attempt_deadline())
         try:
-            operation = make(schema, number)
+            operations = make(schema, self.count)
         except WriteRejectedError as refusal:
             refusal.table = schema.table
             if verb not in ("put_items", "delete_items"):  # those name the item
                 refusal.operation = place
             raise
-        if isinstance(operation, AtCommit):
-            self._check_at_commit(operation)
-        places = self._places_of(operation)
-        size = self._bytes + operation_bytes(operation)
+        for operation in operations:
+            if isinstance(operation, AtCommit):
+                self._check_at_commit(operation)
+        places = self._places_of(operations)
+        size = self._bytes + sum(operation_bytes(operation) for operation in operations)
         if size > limits.SCOPE_BYTES_MAX:
             raise WriteTooLargeError(
                 f"{place} {verb} on {table}: the scope would hold {size} bytes; it takes {limits.SCOPE_BYTES_MAX}.",
                 table=table,
             )
-        self.operations.append(operation)
+        self.operations += operations
+        self.count += 1
         self._places.update(places)
         self._bytes = size
 
@@ -187,7 +231,7 @@ class Recording:
 
     def _make(self, verb: Verb, schema: TableSchema, contents: list[Mapping[str, Any]]) -> Iterable[Action]:
         for index, content in enumerate(contents):
-            place = f"operations[{len(self.operations)}]" + (f".items[{index}]" if verb.endswith("s") else "")
+            place = self._place + (f".items[{index}]" if verb.endswith("s") else "")
             try:
                 put = verb.startswith("put")
                 yield make_put(schema, content, self._names, place) if put else make_delete(schema, content, place)
@@ -195,10 +239,9 @@ class Recording:
                 refusal.operation, refusal.table = place, schema.table
                 raise
 
-    def _places_of(self, operation: Recorded) -> dict[tuple[str, ...], str]:
+    def _places_of(self, operations: Iterable[Recorded]) -> dict[tuple[str, ...], str]:
         places: dict[tuple[str, ...], str] = {}
-        for index, action in enumerate(operation.actions):
-            place = action_path(operation, len(self.operations), index)
+        for place, action in self._located(operations):
             key = canonical_key(action)
             earlier = places.get(key) or self._places.get(key)
             if earlier is not None:
@@ -212,6 +255,14 @@ class Recording:
                 )
             places[key] = place
         return places
+
+    def _located(self, operations: Iterable[Recorded]) -> Iterable[tuple[str, AnyAction]]:
+        for operation in operations:
+            for index, action in enumerate(operation.actions):
+                if isinstance(operation, AtCommit):
+                    yield operation.place, action
+                else:
+                    yield action_path(operation, self.count, index), action
 
     def _schema(self, table: str) -> TableSchema:
         if not isinstance(table, str) or not table:  # type: ignore[redundant-expr]  # callers may not type-check

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, overload
 
 from reliable_write import limits
 from reliable_write.at_commit import Change, Condition, Given
@@ -24,6 +24,7 @@ from reliable_write.commit import Prepared
 from reliable_write.engine import Engine
 from reliable_write.errors import (
     CommitUnknownError,
+    ConditionFailedError,
     InvalidExpressionError,
     NestedScopeError,
     Outcome,
@@ -34,6 +35,7 @@ from reliable_write.errors import (
 )
 from reliable_write.events import Event
 from reliable_write.first_attempt import Receipt
+from reliable_write.intents import Writable
 from reliable_write.operations import (
     Operation,
 )
@@ -118,7 +120,7 @@ class ReliableWriteScope:
 
     def __len__(self) -> int:
         """Sub-operations recorded."""
-        return len(self._operations)
+        return self._recording.count
 
     def __bool__(self) -> bool:
         """A scope is true also when it is empty."""
@@ -147,10 +149,31 @@ class ReliableWriteScope:
         self._check_recording()
         self._recording.one("put_item", table, Item, given)
 
-    def put_items(self, table: str, items: Iterable[Mapping[str, Any]]) -> None:
-        """Replace up to 25 items of one table; counts as one sub-operation. Raises as `put_item`."""
+    @overload
+    def put_items(self, table: str, items: Iterable[Mapping[str, Any]]) -> None: ...
+
+    @overload
+    def put_items(self, table: Iterable[Writable], /) -> None: ...
+
+    def put_items(self, table: str | Iterable[Writable], items: Iterable[Mapping[str, Any]] | None = None) -> None:
+        """Replace up to 25 items of one table; counts as one sub-operation. Raises as `put_item`.
+
+        `put_items(table, items)`, or `put_items(records)`.
+        """
         self._check_recording()
-        self._recording.batch("put_items", table, items)
+        if items is None and not isinstance(table, str):
+            self._recording.writables("put", table)
+        else:
+            self._recording.batch("put_items", table, items)  # type: ignore[arg-type]  # callers may not type-check
+
+    def put(self, record: Writable) -> None:
+        """Put a record, which knows its table and its version; counts as one sub-operation. Raises as `put_item`.
+
+        A record with a checked version takes effect in the commit point. The local object moves to its new version
+        once the outcome is known to be WRITTEN or WILL_BE_WRITTEN.
+        """
+        self._check_recording()
+        self._recording.writable("put", record)
 
     def delete_item(
         self,
@@ -167,10 +190,27 @@ class ReliableWriteScope:
         self._check_recording()
         self._recording.one("delete_item", table, Key, given)
 
-    def delete_items(self, table: str, keys: Iterable[Mapping[str, Any]]) -> None:
-        """Delete up to 25 items of one table; counts as one sub-operation. Raises as `put_item`."""
+    @overload
+    def delete_items(self, table: str, keys: Iterable[Mapping[str, Any]]) -> None: ...
+
+    @overload
+    def delete_items(self, table: Iterable[Writable], /) -> None: ...
+
+    def delete_items(self, table: str | Iterable[Writable], keys: Iterable[Mapping[str, Any]] | None = None) -> None:
+        """Delete up to 25 items of one table; counts as one sub-operation. Raises as `put_item`.
+
+        `delete_items(table, keys)`, or `delete_items(records)`.
+        """
         self._check_recording()
-        self._recording.batch("delete_items", table, keys)
+        if keys is None and not isinstance(table, str):
+            self._recording.writables("delete", table)
+        else:
+            self._recording.batch("delete_items", table, keys)  # type: ignore[arg-type]  # callers may not type-check
+
+    def delete(self, record: Writable) -> None:
+        """Delete a record; counts as one sub-operation. As `put`."""
+        self._check_recording()
+        self._recording.writable("delete", record)
 
     def update_item(
         self,
@@ -242,7 +282,11 @@ class ReliableWriteScope:
         elif strategy != "journal":
             raise ValueError(f"strategy is 'journal' or 'transaction', not {strategy!r}.")
         deadline = self._engine.attempt_deadline()
-        self._prepared = self._prepare(operations, deadline)
+        try:
+            self._prepared = self._prepare(operations, deadline)
+        except ReliableWriteError as error:
+            self._recording.intents.settle(error.outcome)
+            raise
         return self._attempt(self._prepared, deadline)
 
     def _send(self, prepared: Prepared | Transacted, deadline: Deadline) -> Receipt:
@@ -290,6 +334,9 @@ class ReliableWriteScope:
             receipt = self._send(prepared, deadline)
         except ReliableWriteError as error:
             self._state = _STATES[error.outcome]
+            self._recording.intents.settle(error.outcome)
+            if isinstance(error, ConditionFailedError):
+                raise self._recording.intents.told(error) from error.__cause__
             raise
         except BaseException as interruption:  # Ctrl-C, a signal's timeout: it too answers whether the write happened
             interruption.add_note(
@@ -298,6 +345,7 @@ class ReliableWriteScope:
             )
             raise
         self._state = _State.DONE
+        self._recording.intents.settle(Outcome.WRITTEN)
         return receipt
 
     # --- the block ----------------------------------------------------------------------------------------------

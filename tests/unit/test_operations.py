@@ -195,7 +195,7 @@ def test_an_absent_index_key_is_fine() -> None:
 @pytest.mark.parametrize("items", ["text", b"bytes", {"id": 1}, 7, None], ids=repr)
 def test_a_batch_is_a_collection_of_mappings(items: object) -> None:
     with pytest.raises(InvalidItemError, match="a batch is a list of mappings"):
-        check_batch(items, WHERE)
+        check_batch(items, WHERE)  # type: ignore[arg-type]
 
 
 def test_a_batch_may_be_any_iterable() -> None:

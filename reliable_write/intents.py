@@ -1,0 +1,106 @@
+"""What an object that knows its own table hands to a scope in place of a table and an item.
+
+The scope knows no records. It takes whatever makes an `Intent` of itself, writes what that says, and tells it what
+became of it, so that an object moves on (to its next version, say) only once the outcome is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol
+
+from reliable_write.at_commit import Given
+from reliable_write.errors import ConditionFailedError, FailedCondition, InvalidItemError, Outcome
+
+WriteVerb = Literal["put", "delete"]
+
+
+def _nothing(_outcome: Outcome) -> None:
+    """For intents that do not want to know."""
+
+
+def _as_it_is(_failure: FailedCondition) -> None:
+    """For intents whose refusal is told by its place alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """One write of one item: where, what, and under which condition."""
+
+    table: str
+    content: Mapping[str, Any] = field(repr=False)
+    """The item of a put, the key of a delete; Python values, as `put_item` takes them."""
+    given: Given = field(default_factory=Given)
+    """With a condition the write takes effect in the commit point itself."""
+    settled: Callable[[Outcome], None] = _nothing
+    """Called after each commit of the scope with what holds then: UNKNOWN may be followed by another call. It must not
+    raise: the write has happened, or has not, all the same."""
+    refused: Callable[[FailedCondition], ConditionFailedError | None] = _as_it_is
+    """The error to raise where this intent's condition was false; None for the plain `ConditionFailedError`."""
+
+
+class Writable(Protocol):
+    """An object a scope can write. What it refuses by raising is no part of the scope."""
+
+    def __reliable_put__(self) -> Intent:
+        """The intent to put it as it is now."""
+        ...
+
+    def __reliable_delete__(self) -> Intent:
+        """The intent to delete it."""
+        ...
+
+
+_METHODS: Final = {"put": "__reliable_put__", "delete": "__reliable_delete__"}
+
+
+def intent_of(writable: Writable, verb: WriteVerb, where: str) -> Intent:
+    """What it intends. Raises `InvalidItemError` for an object that is no `Writable`, and what the object raises."""
+    method = getattr(writable, _METHODS[verb], None)
+    if method is None or isinstance(writable, type):
+        raise InvalidItemError(
+            f"{where}: a record is needed, not {type(writable).__name__}. For a plain item name its table: "
+            f"{verb}_item(table, ...).",
+            operation=where,
+        )
+    intent: Intent = method()
+    return intent
+
+
+def one_table(intents: Sequence[Intent], where: str) -> str:
+    """The table all of a batch are for. Raises `InvalidItemError`."""
+    tables = sorted({intent.table for intent in intents})
+    if len(tables) > 1:
+        raise InvalidItemError(
+            f"{where}: a batch is for one table, and these records are for {tables[0]!r} and {tables[1]!r}. Use a "
+            "batch for each.",
+            operation=where,
+        )
+    return tables[0]
+
+
+class Intents:
+    """The intents of one scope, by the places of their operations."""
+
+    def __init__(self) -> None:
+        self._by_place: dict[str, Intent] = {}
+
+    def add(self, place: str, intent: Intent) -> None:
+        """Remember it under the place at which it was recorded."""
+        self._by_place[place] = intent
+
+    def settle(self, outcome: Outcome) -> None:
+        """Tell all of them what holds."""
+        for intent in self._by_place.values():
+            intent.settled(outcome)
+
+    def told(self, error: ConditionFailedError) -> ConditionFailedError:
+        """The refusal in the words of the first intent that has its own; with the same facts."""
+        for failure in error.failures:
+            intent = self._by_place.get(failure.operation)
+            own = intent.refused(failure) if intent is not None else None
+            if own is not None:
+                own.write_id, own.failures = error.write_id, error.failures
+                return own
+        return error
