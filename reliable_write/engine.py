@@ -11,7 +11,7 @@ from reliable_write.audit_log import AuditLog
 from reliable_write.capabilities import Capabilities
 from reliable_write.clock import Deadline, HybridClock, TimeSource
 from reliable_write.commit import Committer
-from reliable_write.dynamodb import Calls, Schemas, Store
+from reliable_write.dynamodb import Calls, Reader, Schemas, Store
 from reliable_write.events import Events
 from reliable_write.finished import FinishedEntries
 from reliable_write.first_attempt import FirstAttempt
@@ -40,6 +40,7 @@ class Engine:
     workers: Workers
     installation: Installation
     store: Store
+    reader: Reader
     schemas: Schemas
     journal: Journal
     finished: FinishedEntries
@@ -147,6 +148,7 @@ def assemble(calls: Calls, settings: Settings, time: TimeSource, workers: Worker
         workers=workers,
         installation=installation,
         store=store,
+        reader=Reader(calls, time),
         schemas=schemas,
         journal=journal,
         finished=finished,

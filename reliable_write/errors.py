@@ -209,6 +209,13 @@ class CommitUnknownError(ReliableWriteError):
 
     outcome = Outcome.UNKNOWN
     retryable = True
+    scope: Any = None
+    """The scope to commit again, in the thread that made it: `error.scope.commit()`. None in other processes."""
+
+    def __reduce__(self) -> tuple[Callable[..., ReliableWriteError], tuple[Any, ...]]:
+        """Without the scope, which belongs to its process."""
+        kind, (cls, message, facts) = super().__reduce__()
+        return kind, (cls, message, {name: fact for name, fact in facts.items() if name != "scope"})
 
 
 class PropagationPendingError(ReliableWriteError):

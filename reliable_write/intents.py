@@ -7,11 +7,13 @@ became of it, so that an object moves on (to its next version, say) only once th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Protocol
 
 from reliable_write.at_commit import Given
-from reliable_write.errors import ConditionFailedError, FailedCondition, InvalidItemError, Outcome
+from reliable_write.clock import TimeSource
+from reliable_write.errors import ConditionFailedError, FailedCondition, InvalidItemError, Outcome, WriteRejectedError
+from reliable_write.operations import StampNames
 
 WriteVerb = Literal["put", "delete"]
 
@@ -43,8 +45,8 @@ class Intent:
 class Writable(Protocol):
     """An object a scope can write. What it refuses by raising is no part of the scope."""
 
-    def __reliable_put__(self) -> Intent:
-        """The intent to put it as it is now."""
+    def __reliable_put__(self, time: TimeSource) -> Intent:
+        """The intent to put it as it is now; `time` is the writer's."""
         ...
 
     def __reliable_delete__(self) -> Intent:
@@ -55,7 +57,7 @@ class Writable(Protocol):
 _METHODS: Final = {"put": "__reliable_put__", "delete": "__reliable_delete__"}
 
 
-def intent_of(writable: Writable, verb: WriteVerb, where: str) -> Intent:
+def intent_of(writable: Writable, verb: WriteVerb, where: str, time: TimeSource) -> Intent:
     """What it intends. Raises `InvalidItemError` for an object that is no `Writable`, and what the object raises."""
     method = getattr(writable, _METHODS[verb], None)
     if method is None or isinstance(writable, type):
@@ -64,7 +66,11 @@ def intent_of(writable: Writable, verb: WriteVerb, where: str) -> Intent:
             f"{verb}_item(table, ...).",
             operation=where,
         )
-    intent: Intent = method()
+    try:
+        intent: Intent = method(time) if verb == "put" else method()
+    except WriteRejectedError as refusal:
+        refusal.operation = where
+        raise
     return intent
 
 
@@ -78,6 +84,13 @@ def one_table(intents: Sequence[Intent], where: str) -> str:
             operation=where,
         )
     return tables[0]
+
+
+def _without(failure: FailedCondition, stamps: StampNames) -> FailedCondition:
+    if failure.item is None:
+        return failure
+    shown = {name: value for name, value in failure.item.items() if name not in (stamps.full, stamps.update)}
+    return replace(failure, item=shown)
 
 
 class Intents:
@@ -95,11 +108,14 @@ class Intents:
         for intent in self._by_place.values():
             intent.settled(outcome)
 
-    def told(self, error: ConditionFailedError) -> ConditionFailedError:
-        """The refusal in the words of the first intent that has its own; with the same facts."""
+    def told(self, error: ConditionFailedError, stamps: StampNames) -> ConditionFailedError:
+        """The refusal in the words of the first intent that has its own; with the same facts.
+
+        An intent is shown the item without its stamps, as they are no part of what it wrote.
+        """
         for failure in error.failures:
             intent = self._by_place.get(failure.operation)
-            own = intent.refused(failure) if intent is not None else None
+            own = intent.refused(_without(failure, stamps)) if intent is not None else None
             if own is not None:
                 own.write_id, own.failures = error.write_id, error.failures
                 return own

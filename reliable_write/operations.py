@@ -51,6 +51,18 @@ class LocalIndex:
 
 
 @dataclass(frozen=True, slots=True)
+class Index:
+    """A secondary index, as one reads it."""
+
+    name: str
+    hash_key: str
+    range_key: str | None
+    local: bool
+    projected: frozenset[str] | None
+    """Attributes that are in it, keys included; None for all."""
+
+
+@dataclass(frozen=True, slots=True)
 class TableSchema:
     """What must be known of a table to write to it: its key, and the keys of its indexes."""
 
@@ -60,6 +72,8 @@ class TableSchema:
     index_keys: tuple[KeyAttribute, ...] = ()
     """Keys of secondary indexes that are no keys of the table."""
     local_indexes: tuple[LocalIndex, ...] = ()
+    indexes: tuple[Index, ...] = ()
+    """All secondary indexes, local ones included."""
 
     @property
     def key(self) -> tuple[KeyAttribute, ...]:

@@ -106,7 +106,7 @@ class Recording:
     def writable(self, verb: WriteVerb, writable: Writable) -> None:
         """One object that knows its own table."""
         place = self._place
-        intent = intent_of(writable, verb, place)
+        intent = intent_of(writable, verb, place, self.engine.time)
         self.one("put_item" if verb == "put" else "delete_item", intent.table, intent.content, intent.given)
         self.intents.add(place, intent)
 
@@ -115,7 +115,8 @@ class Recording:
         place = self._place
         batch = check_batch(writables, place)
         self._check_batch_size(f"{verb}_items", len(batch))
-        intents = [intent_of(one, verb, f"{place}.items[{index}]") for index, one in enumerate(batch)]
+        time = self.engine.time
+        intents = [intent_of(one, verb, f"{place}.items[{index}]", time) for index, one in enumerate(batch)]
         self._record_intents(verb, one_table(intents, place), intents)
         for index, intent in enumerate(intents):
             self.intents.add(f"{place}.items[{index}]", intent)

@@ -336,7 +336,9 @@ class ReliableWriteScope:
             self._state = _STATES[error.outcome]
             self._recording.intents.settle(error.outcome)
             if isinstance(error, ConditionFailedError):
-                raise self._recording.intents.told(error) from error.__cause__
+                raise self._told(error) from error.__cause__
+            if isinstance(error, CommitUnknownError):
+                error.scope = self
             raise
         except BaseException as interruption:  # Ctrl-C, a signal's timeout: it too answers whether the write happened
             interruption.add_note(
@@ -347,6 +349,9 @@ class ReliableWriteScope:
         self._state = _State.DONE
         self._recording.intents.settle(Outcome.WRITTEN)
         return receipt
+
+    def _told(self, error: ConditionFailedError) -> ConditionFailedError:
+        return self._recording.intents.told(error, self._engine.installation.names)
 
     # --- the block ----------------------------------------------------------------------------------------------
 

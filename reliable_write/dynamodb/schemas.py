@@ -11,7 +11,7 @@ from reliable_write.clock import Deadline, TimeSource
 from reliable_write.dynamodb.failures import CallFailed
 from reliable_write.dynamodb.store import Store
 from reliable_write.errors import CommitFailedError, UnknownTableError, UnsupportedOperationError
-from reliable_write.operations import KeyAttribute, LocalIndex, TableSchema
+from reliable_write.operations import Index, KeyAttribute, LocalIndex, TableSchema
 from reliable_write.policy import FailureKind
 from reliable_write.settings import split_alias
 
@@ -122,14 +122,20 @@ def read_schema(description: dict[str, Any]) -> TableSchema:
     indexes = [*(description.get("GlobalSecondaryIndexes") or []), *local]
     bounds = _bounds([description["KeySchema"], *(index["KeySchema"] for index in indexes)])
     attributes = {name: KeyAttribute(name, types[name], bound) for name, bound in bounds.items()}
-    names = [row["AttributeName"] for row in sorted(description["KeySchema"], key=lambda row: row["KeyType"] != "HASH")]
+    names = _key_names(description)
     return TableSchema(
         table=description["TableName"],
         hash_key=attributes[names[0]],
         range_key=attributes[names[1]] if len(names) > 1 else None,
         index_keys=tuple(attribute for name, attribute in attributes.items() if name not in names),
         local_indexes=tuple(_local_index(index) for index in local),
+        indexes=tuple(_index(index, names, local=index in local) for index in indexes),
     )
+
+
+def _key_names(described: dict[str, Any]) -> list[str]:
+    """Of a table or an index, hash key first."""
+    return [row["AttributeName"] for row in sorted(described["KeySchema"], key=lambda row: row["KeyType"] != "HASH")]
 
 
 def _bounds(key_schemas: list[list[dict[str, str]]]) -> dict[str, int]:
@@ -142,7 +148,22 @@ def _bounds(key_schemas: list[list[dict[str, str]]]) -> dict[str, int]:
 
 
 def _local_index(index: dict[str, Any]) -> LocalIndex:
-    range_key = next(row["AttributeName"] for row in index["KeySchema"] if row["KeyType"] == "RANGE")
+    return LocalIndex(_key_names(index)[1], _projected(index))
+
+
+def _projected(index: dict[str, Any]) -> frozenset[str] | None:
+    """Attributes copied into an index beside keys; None for all."""
     projection = index.get("Projection", {})
     everything = projection.get("ProjectionType", "ALL") == "ALL"
-    return LocalIndex(range_key, None if everything else frozenset(projection.get("NonKeyAttributes") or ()))
+    return None if everything else frozenset(projection.get("NonKeyAttributes") or ())
+
+
+def _index(index: dict[str, Any], table_key: list[str], *, local: bool) -> Index:
+    key, projected = _key_names(index), _projected(index)
+    return Index(
+        name=index["IndexName"],
+        hash_key=key[0],
+        range_key=key[1] if len(key) > 1 else None,
+        local=local,
+        projected=None if projected is None else projected.union(key, table_key),
+    )

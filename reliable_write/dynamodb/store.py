@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from reliable_write import limits
-from reliable_write.clock import Deadline, TimeSource
-from reliable_write.dynamodb.calls import CallName, Calls
+from reliable_write.clock import Deadline
+from reliable_write.dynamodb.calls import CallName
 from reliable_write.dynamodb.failures import CallFailed, ConditionRefused, TransactionCancelled
+from reliable_write.dynamodb.patience import PatientCalls
 from reliable_write.expressions import Condition
-from reliable_write.policy import FailureKind, retry_pause_seconds
+from reliable_write.policy import FailureKind
 from reliable_write.values import WireItem
 
 
@@ -28,12 +29,8 @@ class Page:
     next_key: WireItem | None
 
 
-class Store:
+class Store(PatientCalls):
     """The verbs the engine needs, each one logical call."""
-
-    def __init__(self, calls: Calls, time: TimeSource) -> None:
-        self._calls = calls
-        self._time = time
 
     def get(self, table: str, key: WireItem, deadline: Deadline) -> WireItem | None:
         """Strongly consistent read of one item; None if absent."""
@@ -181,41 +178,6 @@ class Store:
                 found = self.get(request["TableName"], look, deadline)
                 raise ConditionRefused(found, ambiguous=refused.ambiguous) from refused
             raise
-
-    def _send(self, call: CallName, request: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
-        return self._send_counting(call, request, deadline)[0]
-
-    def _send_counting(
-        self, call: CallName, request: Mapping[str, Any], deadline: Deadline
-    ) -> tuple[dict[str, Any], int]:
-        """The same bytes again until they are answered, refused for good, or out of time; the answer and the tries.
-
-        Out of time after a failed try, that try's failure is told: "deadline passed" says nothing about the service.
-        """
-        ambiguous = False
-        before: CallFailed | None = None
-        for tries in itertools.count(1):
-            try:
-                return self._calls.send(call, request, deadline), tries
-            except (ConditionRefused, TransactionCancelled) as refused:
-                refused.ambiguous = ambiguous
-                raise
-            except CallFailed as failure:
-                ambiguous = ambiguous or failure.ambiguous
-                telling = before if before is not None and failure.kind is FailureKind.DEADLINE else failure
-                again = telling.with_ambiguity(ambiguous=ambiguous)
-                if not failure.kind.retryable:
-                    raise again from telling.__cause__
-                before = failure
-                self._pause(tries, deadline, again)
-        raise AssertionError
-
-    def _pause(self, tries: int, deadline: Deadline, failure: CallFailed) -> None:
-        """Wait before the next try, or raise the failure where the wait would outlast the deadline."""
-        seconds = retry_pause_seconds(tries, self._time)
-        if seconds >= deadline.remaining_seconds():
-            raise failure from failure.__cause__
-        self._time.sleep(seconds)
 
 
 def _expression(condition: Condition) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from reliable_write import (
     TooManyOperationsError,
 )
 from reliable_write.at_commit import Given
+from reliable_write.clock import TimeSource
 from reliable_write.errors import FailedCondition
 from reliable_write.intents import Intent
 from reliable_write.testing.faults import FaultPlan, deny, lose_answer, refuse_connection
@@ -35,7 +36,7 @@ class Thing:
         self.table, self.key, self.condition, self.more = table, key, condition, more
         self.told: list[Outcome] = []
 
-    def __reliable_put__(self) -> Intent:
+    def __reliable_put__(self, _time: TimeSource) -> Intent:
         return self._intent({"id": self.key, **self.more})
 
     def __reliable_delete__(self) -> Intent:

@@ -32,9 +32,13 @@ def description(*key: str, globally: Any = (), locally: Any = (), numbers: str =
         "TableName": "orders",
         "KeySchema": keyed(*key),
         "AttributeDefinitions": [{"AttributeName": n, "AttributeType": "N" if n in numbers else "S"} for n in names],
-        "GlobalSecondaryIndexes": [{"KeySchema": keyed(*index), "Projection": ALL} for index in globally],
+        "GlobalSecondaryIndexes": [
+            {"IndexName": f"g{number}", "KeySchema": keyed(*index), "Projection": ALL}
+            for number, index in enumerate(globally)
+        ],
         "LocalSecondaryIndexes": [
-            {"KeySchema": keyed(*index), "Projection": projection} for index, projection in locally
+            {"IndexName": f"l{number}", "KeySchema": keyed(*index), "Projection": projection}
+            for number, (index, projection) in enumerate(locally)
         ],
     }
 
