@@ -20,6 +20,8 @@
     |- ScopeClosedError           (RuntimeError)   misuse: the scope is used up
     |- NestedScopeError           (RuntimeError)   misuse: a scope opened inside another one
     |- WrongThreadError           (RuntimeError)   misuse: a scope used by a second thread or process
+    |- RecordDefinitionError      (TypeError)      misuse: a record class that no table can hold
+    |- RecordLoadError                             an item that is no record of its class
     |- EntryNotFoundError                          no journal entry has this write id
     |- TooLateError                                somebody else moved the entry first
     `- ConfigurationError                          the installation, not the write
@@ -172,6 +174,17 @@ class ConditionFailedError(ReliableWriteError):
     failures: Sequence[FailedCondition] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class LoadProblem:
+    """Why an item could not be loaded, at one place. Holds no value of the item."""
+
+    path: str
+    """Where, for instance `lines[3].price`."""
+    kind: str
+    """What, as pydantic calls it: `missing`, `decimal_parsing`
+    (https://docs.pydantic.dev/latest/errors/validation_errors/)."""
+
+
 class CommitFailedError(ReliableWriteError):
     """The commit point was definitely not reached: nothing is written, and a new scope may be tried."""
 
@@ -209,6 +222,22 @@ class NestedScopeError(ReliableWriteError, RuntimeError):
 
 class WrongThreadError(ReliableWriteError, RuntimeError):
     """A scope belongs to the thread and the process that made it."""
+
+
+class RecordDefinitionError(ReliableWriteError, TypeError):
+    """A record class contradicts itself, or holds what no item can. Raised when the class is made."""
+
+
+class RecordLoadError(ReliableWriteError):
+    """An item read from a table is no record of the class it was read for; reading wrote nothing.
+
+    `table` says where it lies and `key` which item it is; neither the key's nor any other value is in the message.
+    `problems` are where and what, in pydantic's words for kinds of problem.
+    """
+
+    table: str | None = None
+    key: Mapping[str, Any] | None = None
+    problems: Sequence[LoadProblem] = ()
 
 
 class EntryNotFoundError(ReliableWriteError):
