@@ -28,10 +28,13 @@ if TYPE_CHECKING:
         InvalidExpressionError,
         InvalidItemError,
         InvalidKeyError,
+        LoadProblem,
         NestedScopeError,
         OperationFailure,
         Outcome,
         PropagationPendingError,
+        RecordDefinitionError,
+        RecordLoadError,
         ReliableWriteError,
         ScopeClosedError,
         StaleRecordError,
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     )
     from reliable_write.first_attempt import Receipt
     from reliable_write.plan import Plan
+    from reliable_write.records import FloatAs, HashKey, RangeKey, Record, Version, VersionMode
     from reliable_write.recovery import ResumeReport, WriteState
     from reliable_write.scope import ReliableWriteScope, UncommittedScopeWarning
     from reliable_write.settings import Destination, Settings
@@ -63,17 +67,24 @@ __all__ = [
     "DuplicateKeyError",
     "EntryNotFoundError",
     "FailedCondition",
+    "FloatAs",
     "ForeignStampError",
+    "HashKey",
     "IdempotencyMismatchError",
     "InvalidExpressionError",
     "InvalidItemError",
     "InvalidKeyError",
+    "LoadProblem",
     "NestedScopeError",
     "OperationFailure",
     "Outcome",
     "Plan",
     "PropagationPendingError",
+    "RangeKey",
     "Receipt",
+    "Record",
+    "RecordDefinitionError",
+    "RecordLoadError",
     "ReliableWriteError",
     "ReliableWriteScope",
     "ReliableWriter",
@@ -86,6 +97,8 @@ __all__ = [
     "UncommittedScopeWarning",
     "UnknownTableError",
     "UnsupportedOperationError",
+    "Version",
+    "VersionMode",
     "WriteRejectedError",
     "WriteState",
     "WriteTooLargeError",
@@ -93,6 +106,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "FloatAs": "reliable_write.records",
+    "HashKey": "reliable_write.records",
+    "RangeKey": "reliable_write.records",
+    "Record": "reliable_write.records",
+    "Version": "reliable_write.records",
+    "VersionMode": "reliable_write.records",
     "Plan": "reliable_write.plan",
     "Receipt": "reliable_write.first_attempt",
     "ResumeReport": "reliable_write.recovery",

@@ -22,8 +22,11 @@
     |- ScopeClosedError           (RuntimeError)   misuse: the scope is used up
     |- NestedScopeError           (RuntimeError)   misuse: a scope opened inside another one
     |- WrongThreadError           (RuntimeError)   misuse: a scope used by a second thread or process
+    |- RecordDefinitionError      (TypeError)      misuse: a record class that no table can hold
+    |- RecordLoadError                             an item that is no record of its class
     |- EntryNotFoundError                          no journal entry has this write id
     |- TooLateError                                somebody else moved the entry first
+    |- ReadFailedError                             a read got no answer; nothing was written by it
     `- ConfigurationError                          the installation, not the write
 
 `outcome` is a fact about the tables, not a guess: UNKNOWN is said when it is unknown. Botocore's own error, where there
@@ -196,6 +199,17 @@ class StaleRecordError(ConditionFailedError):
     item: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LoadProblem:
+    """Why an item could not be loaded, at one place. Holds no value of the item."""
+
+    path: str
+    """Where, for instance `lines[3].price`."""
+    kind: str
+    """What, as pydantic calls it: `missing`, `decimal_parsing`
+    (https://docs.pydantic.dev/latest/errors/validation_errors/)."""
+
+
 class CommitFailedError(ReliableWriteError):
     """The commit point was definitely not reached: nothing is written, and a new scope may be tried."""
 
@@ -242,6 +256,22 @@ class WrongThreadError(ReliableWriteError, RuntimeError):
     """A scope belongs to the thread and the process that made it."""
 
 
+class RecordDefinitionError(ReliableWriteError, TypeError):
+    """A record class contradicts itself, or holds what no item can. Raised when the class is made."""
+
+
+class RecordLoadError(ReliableWriteError):
+    """An item read from a table is no record of the class it was read for; reading wrote nothing.
+
+    `table` says where it lies and `key` which item it is; neither the key's nor any other value is in the message.
+    `problems` are where and what, in pydantic's words for kinds of problem.
+    """
+
+    table: str | None = None
+    key: Mapping[str, Any] | None = None
+    problems: Sequence[LoadProblem] = ()
+
+
 class EntryNotFoundError(ReliableWriteError):
     """No journal entry has this write id: finished, never committed, or discarded. It cannot be told which."""
 
@@ -257,6 +287,15 @@ class TooLateError(ReliableWriteError):
     outcome = Outcome.WILL_BE_WRITTEN
     retryable = True
     ambiguous: bool = False
+
+
+class ReadFailedError(ReliableWriteError):
+    """A read got no answer, or was refused; it wrote nothing. `retryable` tells whether it may succeed later.
+
+    `table` is where it read. Botocore's own error is the cause.
+    """
+
+    table: str | None = None
 
 
 class ConfigurationError(ReliableWriteError):

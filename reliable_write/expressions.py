@@ -203,6 +203,29 @@ def _own(names: Names | None, values: Mapping[str, Any] | None, where: str) -> t
     return own_names, own_values
 
 
+def build_reading(
+    conditions: tuple[ConditionBase | None, ConditionBase | None], where: str
+) -> tuple[tuple[str | None, str | None], dict[str, str], WireItem]:
+    """The key condition and the filter of a Query or Scan as expressions, and the names and values of both.
+
+    Raises `InvalidExpressionError` or `InvalidItemError`.
+    """
+    builder, names, plain = ConditionExpressionBuilder(), {}, {}
+    texts: list[str | None] = []
+    for number, condition in enumerate(conditions):
+        if condition is None:
+            texts.append(None)
+            continue
+        try:
+            built = builder.build_expression(condition, is_key_condition=number == 0)
+        except Exception as error:
+            raise InvalidExpressionError(f"{where}: a condition cannot be built ({type(error).__name__}).") from error
+        texts.append(built.condition_expression)
+        names |= built.attribute_name_placeholders
+        plain |= built.attribute_value_placeholders
+    return (texts[0], texts[1]), names, encode_item(plain, f"{where}, a condition")
+
+
 def _built(condition: ConditionBase, where: str) -> tuple[str, dict[str, str], WireItem]:
     """boto3's builder counts its placeholders from zero, as callers do; so they are renamed."""
     try:
