@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ConditionFailedError,
         ConfigurationError,
         ConstraintViolationError,
+        ConsistentReadRefusedError,
         DuplicateKeyError,
         EntryNotFoundError,
         FailedCondition,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from reliable_write.first_attempt import Receipt
     from reliable_write.plan import Plan
     from reliable_write.records import FloatAs, HashKey, RangeKey, Record, Version, VersionMode
+    from reliable_write.reads import ConsistentReadScope
     from reliable_write.recovery import ResumeReport, WriteState
     from reliable_write.scope import ReliableWriteScope, UncommittedScopeWarning
     from reliable_write.settings import Destination, Settings
@@ -63,6 +65,8 @@ __all__ = [
     "ConditionFailedError",
     "ConfigurationError",
     "ConstraintViolationError",
+    "ConsistentReadRefusedError",
+    "ConsistentReadScope",
     "Destination",
     "DuplicateKeyError",
     "EntryNotFoundError",
@@ -112,6 +116,7 @@ _HOMES = {
     "Record": "reliable_write.records",
     "Version": "reliable_write.records",
     "VersionMode": "reliable_write.records",
+    "ConsistentReadScope": "reliable_write.reads",
     "Plan": "reliable_write.plan",
     "Receipt": "reliable_write.first_attempt",
     "ResumeReport": "reliable_write.recovery",

@@ -27,6 +27,7 @@
     |- EntryNotFoundError                          no journal entry has this write id
     |- TooLateError                                somebody else moved the entry first
     |- ReadFailedError                             a read got no answer; nothing was written by it
+    |- ConsistentReadRefusedError                  a read that cannot be consistent, or not for certain
     `- ConfigurationError                          the installation, not the write
 
 `outcome` is a fact about the tables, not a guess: UNKNOWN is said when it is unknown. Botocore's own error, where there
@@ -296,6 +297,14 @@ class ReadFailedError(ReliableWriteError):
     """
 
     table: str | None = None
+class ConsistentReadRefusedError(ReliableWriteError):
+    """A read of an index that cannot be consistent, or is not known to be; it was not sent. See `ConsistentReadScope`.
+
+    `retryable` is True where the table could not be described for a reason that may pass.
+    """
+
+    table: str | None = None
+    index: str | None = None
 
 
 class ConfigurationError(ReliableWriteError):
