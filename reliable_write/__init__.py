@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         InvalidExpressionError,
         InvalidItemError,
         InvalidKeyError,
+        LookFailedError,
         NestedScopeError,
         OperationFailure,
         Outcome,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         WrongThreadError,
     )
     from reliable_write.first_attempt import Receipt
+    from reliable_write.looking import Look, PendingChange
     from reliable_write.plan import Plan
     from reliable_write.recovery import ResumeReport, WriteState
     from reliable_write.scope import ReliableWriteScope, UncommittedScopeWarning
@@ -65,9 +67,12 @@ __all__ = [
     "InvalidExpressionError",
     "InvalidItemError",
     "InvalidKeyError",
+    "Look",
+    "LookFailedError",
     "NestedScopeError",
     "OperationFailure",
     "Outcome",
+    "PendingChange",
     "Plan",
     "PropagationPendingError",
     "Receipt",
@@ -89,6 +94,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Look": "reliable_write.looking",
+    "PendingChange": "reliable_write.looking",
     "Plan": "reliable_write.plan",
     "Receipt": "reliable_write.first_attempt",
     "ResumeReport": "reliable_write.recovery",

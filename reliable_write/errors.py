@@ -22,6 +22,7 @@
     |- WrongThreadError           (RuntimeError)   misuse: a scope used by a second thread or process
     |- EntryNotFoundError                          no journal entry has this write id
     |- TooLateError                                somebody else moved the entry first
+    |- LookFailedError                             pending writes could not be looked for; nothing was to be written
     `- ConfigurationError                          the installation, not the write
 
 `outcome` is a fact about the tables, not a guess: UNKNOWN is said when it is unknown. Botocore's own error, where there
@@ -226,6 +227,10 @@ class TooLateError(ReliableWriteError):
     outcome = Outcome.WILL_BE_WRITTEN
     retryable = True
     ambiguous: bool = False
+
+
+class LookFailedError(ReliableWriteError):
+    """What is pending on these keys could not be read, so nothing can be said about them. A look writes nothing."""
 
 
 class ConfigurationError(ReliableWriteError):
