@@ -19,8 +19,8 @@ if TYPE_CHECKING:
         CommitUnknownError,
         ConditionFailedError,
         ConfigurationError,
-        ConstraintViolationError,
         ConsistentReadRefusedError,
+        ConstraintViolationError,
         DuplicateKeyError,
         EntryNotFoundError,
         FailedCondition,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         InvalidItemError,
         InvalidKeyError,
         LoadProblem,
+        LookFailedError,
         NestedScopeError,
         OperationFailure,
         Outcome,
@@ -48,9 +49,10 @@ if TYPE_CHECKING:
         WrongThreadError,
     )
     from reliable_write.first_attempt import Receipt
+    from reliable_write.looking import Look, PendingChange
     from reliable_write.plan import Plan
-    from reliable_write.records import FloatAs, HashKey, RangeKey, Record, Version, VersionMode
     from reliable_write.reads import ConsistentReadScope
+    from reliable_write.records import FloatAs, HashKey, RangeKey, Record, Version, VersionMode
     from reliable_write.recovery import ResumeReport, WriteState
     from reliable_write.scope import ReliableWriteScope, UncommittedScopeWarning
     from reliable_write.settings import Destination, Settings
@@ -64,9 +66,9 @@ __all__ = [
     "CommitUnknownError",
     "ConditionFailedError",
     "ConfigurationError",
-    "ConstraintViolationError",
     "ConsistentReadRefusedError",
     "ConsistentReadScope",
+    "ConstraintViolationError",
     "Destination",
     "DuplicateKeyError",
     "EntryNotFoundError",
@@ -79,9 +81,12 @@ __all__ = [
     "InvalidItemError",
     "InvalidKeyError",
     "LoadProblem",
+    "Look",
+    "LookFailedError",
     "NestedScopeError",
     "OperationFailure",
     "Outcome",
+    "PendingChange",
     "Plan",
     "PropagationPendingError",
     "RangeKey",
@@ -117,6 +122,8 @@ _HOMES = {
     "Version": "reliable_write.records",
     "VersionMode": "reliable_write.records",
     "ConsistentReadScope": "reliable_write.reads",
+    "Look": "reliable_write.looking",
+    "PendingChange": "reliable_write.looking",
     "Plan": "reliable_write.plan",
     "Receipt": "reliable_write.first_attempt",
     "ResumeReport": "reliable_write.recovery",

@@ -28,6 +28,7 @@
     |- TooLateError                                somebody else moved the entry first
     |- ReadFailedError                             a read got no answer; nothing was written by it
     |- ConsistentReadRefusedError                  a read that cannot be consistent, or not for certain
+    |- LookFailedError                             pending writes could not be looked for; nothing was to be written
     `- ConfigurationError                          the installation, not the write
 
 `outcome` is a fact about the tables, not a guess: UNKNOWN is said when it is unknown. Botocore's own error, where there
@@ -297,6 +298,8 @@ class ReadFailedError(ReliableWriteError):
     """
 
     table: str | None = None
+
+
 class ConsistentReadRefusedError(ReliableWriteError):
     """A read of an index that cannot be consistent, or is not known to be; it was not sent. See `ConsistentReadScope`.
 
@@ -305,6 +308,10 @@ class ConsistentReadRefusedError(ReliableWriteError):
 
     table: str | None = None
     index: str | None = None
+
+
+class LookFailedError(ReliableWriteError):
+    """What is pending on these keys could not be read, so nothing can be said about them. A look writes nothing."""
 
 
 class ConfigurationError(ReliableWriteError):

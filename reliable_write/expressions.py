@@ -210,7 +210,9 @@ def build_reading(
 
     Raises `InvalidExpressionError` or `InvalidItemError`.
     """
-    builder, names, plain = ConditionExpressionBuilder(), {}, {}
+    builder = ConditionExpressionBuilder()
+    names: dict[str, str] = {}
+    plain: dict[str, Any] = {}
     texts: list[str | None] = []
     for number, condition in enumerate(conditions):
         if condition is None:

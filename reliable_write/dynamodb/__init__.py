@@ -12,7 +12,7 @@ from reliable_write.dynamodb.destinations import RoutedCalls, open_calls
 from reliable_write.dynamodb.failures import CallFailed, CancelReason, ConditionRefused, TransactionCancelled
 from reliable_write.dynamodb.reading import Reader, Reading
 from reliable_write.dynamodb.schemas import Schemas
-from reliable_write.dynamodb.store import Page, Store
+from reliable_write.dynamodb.store import Page, Store, batch_get_pages
 from reliable_write.expressions import Condition
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Schemas",
     "Store",
     "TransactionCancelled",
+    "batch_get_pages",
     "is_aws",
     "open_calls",
     "open_client",
