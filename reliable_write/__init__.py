@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         OperationFailure,
         Outcome,
         PropagationPendingError,
+        ReadFailedError,
         RecordDefinitionError,
         RecordLoadError,
         ReliableWriteError,
@@ -52,7 +53,17 @@ if TYPE_CHECKING:
     from reliable_write.looking import Look, PendingChange
     from reliable_write.plan import Plan
     from reliable_write.reads import ConsistentReadScope
-    from reliable_write.records import FloatAs, HashKey, RangeKey, Record, Version, VersionMode
+    from reliable_write.records import (
+        Constraint,
+        FloatAs,
+        HashKey,
+        RangeKey,
+        Record,
+        RecordLook,
+        RecordStore,
+        Version,
+        VersionMode,
+    )
     from reliable_write.recovery import ResumeReport, WriteState
     from reliable_write.scope import ReliableWriteScope, UncommittedScopeWarning
     from reliable_write.settings import Destination, Settings
@@ -68,6 +79,7 @@ __all__ = [
     "ConfigurationError",
     "ConsistentReadRefusedError",
     "ConsistentReadScope",
+    "Constraint",
     "ConstraintViolationError",
     "Destination",
     "DuplicateKeyError",
@@ -90,10 +102,13 @@ __all__ = [
     "Plan",
     "PropagationPendingError",
     "RangeKey",
+    "ReadFailedError",
     "Receipt",
     "Record",
     "RecordDefinitionError",
     "RecordLoadError",
+    "RecordLook",
+    "RecordStore",
     "ReliableWriteError",
     "ReliableWriteScope",
     "ReliableWriter",
@@ -118,7 +133,10 @@ _HOMES = {
     "FloatAs": "reliable_write.records",
     "HashKey": "reliable_write.records",
     "RangeKey": "reliable_write.records",
+    "Constraint": "reliable_write.records",
     "Record": "reliable_write.records",
+    "RecordLook": "reliable_write.records",
+    "RecordStore": "reliable_write.records",
     "Version": "reliable_write.records",
     "VersionMode": "reliable_write.records",
     "ConsistentReadScope": "reliable_write.reads",

@@ -75,6 +75,10 @@ class TableSchema:
     indexes: tuple[Index, ...] = ()
     """All secondary indexes, local ones included."""
 
+    def index(self, name: str) -> Index | None:
+        """The secondary index called so."""
+        return next((index for index in self.indexes if index.name == name), None)
+
     @property
     def key(self) -> tuple[KeyAttribute, ...]:
         """Hash key, then range key where there is one."""

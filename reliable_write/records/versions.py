@@ -63,9 +63,8 @@ def stale(layout: Layout, version: VersionField, local: Any, failure: FailedCond
     expected = None if local == version.initial else local
     actual = _found(version, failure.item)
     return StaleRecordError(
-        f"{failure.operation}: a {layout.model.__name__} in {layout.table} is stale: its version is "
-        f"{_told(expected)}, and in the table it is {_told(actual)}. Nothing of this write was written. Read it again, "
-        "decide, and write that.",
+        f"{failure.operation}: {layout.model.__name__} in {layout.table} is stale: its version is {_told(expected)}, "
+        f"the table's is {_told(actual)}. Nothing of this write was written. Read it again, decide, and write that.",
         expected=expected,
         actual=actual,
         item=failure.item,
