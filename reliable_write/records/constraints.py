@@ -164,7 +164,11 @@ def _validated(constraint: Constraint[Any], record: C, changed: C) -> C:
     if type(changed) is not type(record):
         raise TypeError(f"{type(constraint).__name__} made a {type(changed).__name__} of a {type(record).__name__}.")
     try:
-        return type(record).from_item(changed.to_item())
+        valid = type(record).from_item(changed.to_item())
     except RecordLoadError as error:
         refusal = ConstraintViolationError(f"what it was changed to is not valid: {error.message}")
         raise _located(refusal, constraint, record) from error
+    for name, field in type(record).__layout__.model.model_fields.items():
+        if field.exclude:  # no part of an item, so it would not come back
+            vars(valid)[name] = vars(changed)[name]
+    return valid
