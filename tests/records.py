@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from types import new_class
+from typing import TypeVar, cast
 
 from reliable_write import Record
 
@@ -11,5 +12,4 @@ R = TypeVar("R", bound=Record)
 
 def placed(kind: type[R], table: str) -> type[R]:
     """The class, for this table."""
-    made: type[R] = type(kind)(kind.__name__, (kind,), {"__module__": kind.__module__}, table=table)
-    return made
+    return cast("type[R]", new_class(kind.__name__, (kind,), {"table": table}))

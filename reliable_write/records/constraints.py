@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Generic, NoReturn, Protocol, Self, TypeVar
 
 from pydantic import ConfigDict, ValidationError
 
-from reliable_write.errors import ConstraintViolationError, RecordDefinitionError, RecordLoadError
+from reliable_write.errors import ConstraintViolationError, InvalidItemError, RecordDefinitionError, RecordLoadError
 from reliable_write.records.layout import Layout
 
 
@@ -165,9 +165,11 @@ def _validated(constraint: Constraint[Any], record: C, changed: C) -> C:
         raise TypeError(f"{type(constraint).__name__} made a {type(changed).__name__} of a {type(record).__name__}.")
     try:
         valid = type(record).from_item(changed.to_item())
-    except RecordLoadError as error:
-        refusal = ConstraintViolationError(f"what it was changed to is not valid: {error.message}")
-        raise _located(refusal, constraint, record) from error
+    except (RecordLoadError, InvalidItemError) as error:
+        path = error.path if isinstance(error, InvalidItemError) else error.problems[0].path
+        raise _located(
+            ConstraintViolationError("was set to what it cannot be", loc=(path or "",)), constraint, record
+        ) from error
     for name, field in type(record).__layout__.model.model_fields.items():
         if field.exclude:  # no part of an item, so it would not come back
             vars(valid)[name] = vars(changed)[name]

@@ -106,10 +106,11 @@ def test_a_stale_account_is_refused_with_both_versions_and_so_is_all_else_of_its
 
     mine.balance = Decimal(100)
     other = accounts(id="b", balance=Decimal(1))
-    with pytest.raises(StaleRecordError) as stale, ReliableWriteScope(writer) as scope:
+    with ReliableWriteScope(writer) as scope:
         scope.put(other)
         scope.put(mine)
-        scope.commit()
+        with pytest.raises(StaleRecordError) as stale:
+            scope.commit()
     assert (stale.value.expected, stale.value.actual, stale.value.outcome) == (1, 2, Outcome.NOT_WRITTEN)
     assert stale.value.item == {"id": "a", "balance": Decimal(900), "version": Decimal(2)}
     assert (mine.version, other.version) == (1, 0)

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import pytest
+from pydantic import ConfigDict
 
 from reliable_write import HashKey, InvalidItemError, Outcome, Record, Version, VersionMode
 from reliable_write.errors import FailedCondition
@@ -22,6 +23,13 @@ DATED = VersionField("changed", "c", VersionMode.AUTO_INCREMENT_AND_CHECK, "date
 
 
 class Numbered(Record, table="numbered"):
+    id: Annotated[str, HashKey()]
+    version: Annotated[int, Version()] = 0
+
+
+class Frozen(Record, table="frozen"):
+    model_config = ConfigDict(frozen=True)
+
     id: Annotated[str, HashKey()]
     version: Annotated[int, Version()] = 0
 
@@ -142,9 +150,6 @@ def test_a_deleted_record_is_as_one_that_was_never_saved() -> None:
 
 
 def test_a_frozen_record_never_moves() -> None:
-    class Frozen(Numbered, frozen=True):
-        pass
-
     record = Frozen(id="a", version=4)
     before = hash(record)
     record.__reliable_put__(at(NOON)).settled(Outcome.WRITTEN)
