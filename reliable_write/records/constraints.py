@@ -135,17 +135,14 @@ def _asked(constraint: Constraint[Any], method: Callable[[C], C | None], record:
         instead = method(copy)
     except ConstraintViolationError as refusal:
         raise _located(refusal, constraint, record) from refusal.__cause__
-    except ValueError as error:
-        raise _located(_violation(error), constraint, record) from error
-    return copy if instead is None else instead
-
-
-def _violation(error: ValueError) -> ConstraintViolationError:
-    """Pydantic's own words hold values, so its errors are told by place and kind."""
-    if isinstance(error, ValidationError):
+    except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        return ConstraintViolationError(first["type"], loc=first["loc"])
-    return ConstraintViolationError(str(error))
+    except ValueError as error:
+        raise _located(ConstraintViolationError(str(error)), constraint, record) from error
+    else:
+        return copy if instead is None else instead
+    # Outside the handler: pydantic's error shows values, and must not hang on to ours.
+    raise _located(ConstraintViolationError(first["type"], loc=first["loc"]), constraint, record)
 
 
 def _located(refusal: ConstraintViolationError, constraint: Constraint[Any], record: Constrained) -> Exception:
