@@ -113,8 +113,8 @@ class Record(BaseModel):
         try:
             dump = self._dumped(warnings="error")
         except PydanticSerializationError:
-            return self._doubtful_item()
-        return self._item_of(dump)
+            dump = None  # what is said of it is said outside the handler: pydantic's error shows the value
+        return self._doubtful_item() if dump is None else self._item_of(dump)
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> Self:
@@ -171,21 +171,23 @@ class Record(BaseModel):
         It is sometimes wrong about unions, so the item is read back: what does not come back as it was is refused.
         """
         item = self._item_of(self._dumped(warnings="none"))
-        try:
-            again = self.from_item(item)
-        except RecordLoadError as error:
-            path = error.problems[0].path
-        else:
-            found = again._item_of(again._dumped(warnings="none"))  # noqa: SLF001 - another of this class
-            path = next((name for name in item if name not in found or not _same(item[name], found[name])), "")
-            if not path:
-                return item
+        path = self._path_not_read_back(item)
+        if path is None:
+            return item
         raise InvalidItemError(
             f"{type(self).__name__}: {shown_path(path)} holds what its field does not take, so it could not be read "
             "back. It was assigned or copied without validation; validate_assignment=True finds that earlier.",
             path=path,
             table=type(self).__layout__.table,
         )
+
+    def _path_not_read_back(self, item: dict[str, Any]) -> str | None:
+        try:
+            again = self.from_item(item)
+        except RecordLoadError as error:
+            return error.problems[0].path
+        found = again._item_of(again._dumped(warnings="none"))  # noqa: SLF001 - another of this class
+        return next((name for name in item if name not in found or not _same(item[name], found[name])), None)
 
     @classmethod
     def _parted(cls, item: Mapping[str, Any], layout: Layout) -> tuple[dict[str, Any], dict[str, Any]]:
