@@ -10,7 +10,7 @@ from pydantic_core import PydanticSerializationError
 
 from reliable_write.errors import InvalidItemError, RecordLoadError
 from reliable_write.records.fields import ITEM_CONTEXT
-from reliable_write.records.layout import Layout
+from reliable_write.records.layout import MISSING, Layout
 from reliable_write.records.loading import loaded
 from reliable_write.records.stored import store_attributes
 from reliable_write.values import UnstorableValue, shown_path
@@ -37,12 +37,13 @@ def _stored(dump: Any, layout: Layout) -> dict[str, Any]:
             "Let it return a dict.",
             table=layout.table,
         )
-    nones, empty_sets = layout.none_left_out, layout.empty_set_left_out
-    present = {
-        name: value
-        for name, value in dump.items()
-        if value or not ((value is None and name in nones) or name in empty_sets)
-    }
+    present = dict(dump)
+    for name in layout.none_left_out:
+        if present.get(name, MISSING) is None:
+            del present[name]
+    for name in layout.empty_set_left_out:
+        if not present.get(name, MISSING):
+            del present[name]
     try:
         return store_attributes(present)
     except UnstorableValue as refusal:
