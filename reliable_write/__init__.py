@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         CommitUnknownError,
         ConditionFailedError,
         ConfigurationError,
+        ConsistentReadRefusedError,
         ConstraintViolationError,
         DuplicateKeyError,
         EntryNotFoundError,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     )
     from reliable_write.first_attempt import Receipt
     from reliable_write.plan import Plan
+    from reliable_write.reads import ConsistentReadScope
     from reliable_write.recovery import ResumeReport, WriteState
     from reliable_write.scope import ReliableWriteScope, UncommittedScopeWarning
     from reliable_write.settings import Destination, Settings
@@ -58,6 +60,8 @@ __all__ = [
     "CommitUnknownError",
     "ConditionFailedError",
     "ConfigurationError",
+    "ConsistentReadRefusedError",
+    "ConsistentReadScope",
     "ConstraintViolationError",
     "Destination",
     "DuplicateKeyError",
@@ -93,6 +97,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ConsistentReadScope": "reliable_write.reads",
     "Plan": "reliable_write.plan",
     "Receipt": "reliable_write.first_attempt",
     "ResumeReport": "reliable_write.recovery",
