@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         CommitUnknownError,
         ConditionFailedError,
         ConfigurationError,
+        ConsistentReadRefusedError,
         DuplicateKeyError,
         EntryNotFoundError,
         FailedCondition,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     )
     from reliable_write.first_attempt import Receipt
     from reliable_write.plan import Plan
+    from reliable_write.reads import ConsistentReadScope
     from reliable_write.recovery import ResumeReport, WriteState
     from reliable_write.scope import ReliableWriteScope, UncommittedScopeWarning
     from reliable_write.settings import Destination, Settings
@@ -56,6 +58,8 @@ __all__ = [
     "CommitUnknownError",
     "ConditionFailedError",
     "ConfigurationError",
+    "ConsistentReadRefusedError",
+    "ConsistentReadScope",
     "Destination",
     "DuplicateKeyError",
     "EntryNotFoundError",
@@ -89,6 +93,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ConsistentReadScope": "reliable_write.reads",
     "Plan": "reliable_write.plan",
     "Receipt": "reliable_write.first_attempt",
     "ResumeReport": "reliable_write.recovery",

@@ -22,6 +22,7 @@
     |- WrongThreadError           (RuntimeError)   misuse: a scope used by a second thread or process
     |- EntryNotFoundError                          no journal entry has this write id
     |- TooLateError                                somebody else moved the entry first
+    |- ConsistentReadRefusedError                  a read that cannot be consistent, or not for certain
     `- ConfigurationError                          the installation, not the write
 
 `outcome` is a fact about the tables, not a guess: UNKNOWN is said when it is unknown. Botocore's own error, where there
@@ -226,6 +227,16 @@ class TooLateError(ReliableWriteError):
     outcome = Outcome.WILL_BE_WRITTEN
     retryable = True
     ambiguous: bool = False
+
+
+class ConsistentReadRefusedError(ReliableWriteError):
+    """A read of an index that cannot be consistent, or is not known to be; it was not sent. See `ConsistentReadScope`.
+
+    `retryable` is True where the table could not be described for a reason that may pass.
+    """
+
+    table: str | None = None
+    index: str | None = None
 
 
 class ConfigurationError(ReliableWriteError):

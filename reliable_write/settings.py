@@ -151,6 +151,9 @@ class Settings(BaseModel):
         default_factory=lambda: "AWS_LAMBDA_FUNCTION_NAME" in os.environ,
         description="Delete a finished entry before commit() returns; for places that freeze threads, such as Lambda.",
     )
+    consistent_reads: bool = Field(
+        default=False, description="Whether record stores read consistently where no scope says otherwise."
+    )
 
     destinations: dict[str, Destination] = Field(
         default_factory=dict,

@@ -24,6 +24,7 @@ FROM_ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "read_timeout_seconds": ("2", 2.0),
     "propagation_threads": ("7", 7),
     "delete_finished_inline": ("true", True),
+    "consistent_reads": ("true", True),
     "destinations": ('{"eu": {"region_name": "eu-central-1"}}', {"eu": {**NOWHERE, "region_name": "eu-central-1"}}),
 }
 SHOWN_BY = {
@@ -36,6 +37,7 @@ SHOWN_BY = {
     "read_timeout_seconds": "tests/unit/test_settings.py::test_region_endpoint_and_timeouts_reach_the_client",
     "propagation_threads": "tests/unit/test_settings.py::test_each_thread_has_a_connection",
     "delete_finished_inline": "tests/unit/test_finished.py::test_inline_deletes_before_add_returns",
+    "consistent_reads": "tests/unit/test_reads.py::test_the_setting_holds_where_no_scope_says_otherwise",
     "destinations": "tests/integration/test_destinations.py::test_a_scope_over_two_regions_is_written_in_both",
 }
 """Where the effect of each setting is tested: a setting that nobody reads is a lie (Simol's ReprocessDelay)."""
