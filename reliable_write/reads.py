@@ -228,7 +228,7 @@ class _Handler:
 
     def _ask_table_or_index(self, params: dict[str, Any], on_index: OnIndex) -> None:
         table, index = params.get("TableName"), params.get("IndexName")
-        if not isinstance(table, str) or index is None or self._is_local(table, index):
+        if not (isinstance(table, str) and isinstance(index, str)) or self._is_local(table, index):
             params["ConsistentRead"] = True
         elif on_index == "refuse":
             raise ConsistentReadRefusedError(

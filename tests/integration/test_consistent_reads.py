@@ -383,7 +383,7 @@ def test_what_other_handlers_make_of_a_request_is_kept(
     [
         ("query", {"IndexName": "by-name"}),
         ("query", {"TableName": ["people"], "IndexName": "by-name"}),
-        ("scan", {"TableName": "people", "IndexName": 3}),
+        ("scan", {"TableName": "people", "IndexName": ["by-name"]}),
         ("batch_get_item", {"RequestItems": ["people"]}),
         ("batch_get_item", {"RequestItems": {"people": [KEY]}}),
         ("get_item", {"TableName": "people"}),
@@ -393,11 +393,12 @@ def test_what_other_handlers_make_of_a_request_is_kept(
 def test_a_malformed_request_is_refused_by_botocore_as_ever(
     one_house: House, wrong: tuple[str, dict[str, Any]]
 ) -> None:
-    method, request = wrong
+    method, given = wrong
+    request = {**given, "TableName": one_house.table} if given.get("TableName") == "people" else given
     read = getattr(one_house.client, method)
     with pytest.raises(Exception, match=r"\w") as before:
         read(**request)
-    ConsistentReadScope.install(one_house.client)
+    ConsistentReadScope.install(one_house.client, on_index="refuse")
     with ConsistentReadScope(), pytest.raises(type(before.value), match=r"\w") as now:
         read(**request)
     assert str(now.value) == str(before.value)
