@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         InvalidExpressionError,
         InvalidItemError,
         InvalidKeyError,
+        LookFailedError,
         NestedScopeError,
         OperationFailure,
         Outcome,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         WrongThreadError,
     )
     from reliable_write.first_attempt import Receipt
+    from reliable_write.looking import Look, PendingChange
     from reliable_write.plan import Plan
     from reliable_write.reads import ConsistentReadScope
     from reliable_write.recovery import ResumeReport, WriteState
@@ -72,9 +74,12 @@ __all__ = [
     "InvalidExpressionError",
     "InvalidItemError",
     "InvalidKeyError",
+    "Look",
+    "LookFailedError",
     "NestedScopeError",
     "OperationFailure",
     "Outcome",
+    "PendingChange",
     "Plan",
     "PropagationPendingError",
     "Receipt",
@@ -98,6 +103,8 @@ __all__ = [
 
 _HOMES = {
     "ConsistentReadScope": "reliable_write.reads",
+    "Look": "reliable_write.looking",
+    "PendingChange": "reliable_write.looking",
     "Plan": "reliable_write.plan",
     "Receipt": "reliable_write.first_attempt",
     "ResumeReport": "reliable_write.recovery",

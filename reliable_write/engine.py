@@ -19,6 +19,7 @@ from reliable_write.ghosts import Ghosts
 from reliable_write.heartbeats import Heartbeats, MonitorCheck
 from reliable_write.journal import Journal
 from reliable_write.operators import Operators
+from reliable_write.pending import PendingReader
 from reliable_write.propagation import Propagation
 from reliable_write.receipts import Receipts
 from reliable_write.recovery import Recovery
@@ -49,6 +50,7 @@ class Engine:
     transaction_committer: TransactionCommitter
     recovery: Recovery
     operators: Operators
+    pending: PendingReader
     audit_log: AuditLog
     heartbeats: Heartbeats
     tombstones: Tombstones
@@ -140,6 +142,9 @@ def assemble(calls: Calls, settings: Settings, time: TimeSource, workers: Worker
         names=installation.names,
         attempt_seconds=patience,
     )
+    pending = PendingReader(
+        journal=journal, store=store, schemas=schemas, workers=workers, time=time, names=installation.names
+    )
     return Engine(
         settings=settings,
         time=time,
@@ -156,6 +161,7 @@ def assemble(calls: Calls, settings: Settings, time: TimeSource, workers: Worker
         transaction_committer=transaction_committer,
         recovery=recovery,
         operators=operators,
+        pending=pending,
         audit_log=audit_log,
         heartbeats=heartbeats,
         tombstones=tombstones,

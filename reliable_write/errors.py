@@ -25,6 +25,7 @@
     |- EntryNotFoundError                          no journal entry has this write id
     |- TooLateError                                somebody else moved the entry first
     |- ConsistentReadRefusedError                  a read that cannot be consistent, or not for certain
+    |- LookFailedError                             pending writes could not be looked for; nothing was to be written
     `- ConfigurationError                          the installation, not the write
 
 `outcome` is a fact about the tables, not a guess: UNKNOWN is said when it is unknown. Botocore's own error, where there
@@ -261,6 +262,10 @@ class ConsistentReadRefusedError(ReliableWriteError):
 
     table: str | None = None
     index: str | None = None
+
+
+class LookFailedError(ReliableWriteError):
+    """What is pending on these keys could not be read, so nothing can be said about them. A look writes nothing."""
 
 
 class ConfigurationError(ReliableWriteError):

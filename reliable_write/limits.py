@@ -121,6 +121,15 @@ SCHEMA_RETRY_SECONDS: Final = 30.0
 FLUSH_LINGER_SECONDS: Final = 1.0
 """A finished entry waits this long for company before its deletion is sent; a full batch goes at once."""
 
+# --- looking for pending writes -----------------------------------------------------------------------------------
+LOOK_KEYS_MAX: Final = BATCH_GET_KEYS_MAX
+"""Keys of one look: a page of a list. They share one walk over the journal."""
+LOOK_ELSEWHERE_SECONDS: Final = 2.0
+"""How long a look waits for the stamps of a pending write's other items: a dead Region must not hold up what is to be
+said about a live one."""
+LOOK_KEYS_REMEMBERED_MAX: Final = 100_000
+"""Keys of entries in chunks that a process remembers, so as not to read the chunks anew with every look: some 10 MB."""
+
 # --- work ---------------------------------------------------------------------------------------------------------
 PROPAGATION_THREADS: Final = 32
 UNCLASSIFIED_ATTEMPTS_MAX: Final = 20

@@ -176,7 +176,7 @@ class Recording:
                 operation=place,
                 table=table,
             )
-        schema = self._schema(table)
+        schema = schema_of(self.engine, table)
         self._check_stamp_names(schema)
         if self._keyed:
             self.engine.capabilities.require_transactions("An idempotency key", self.engine.attempt_deadline())
@@ -264,22 +264,24 @@ class Recording:
                 else:
                     yield action_path(operation, self.count, index), action
 
-    def _schema(self, table: str) -> TableSchema:
-        if not isinstance(table, str) or not table:  # type: ignore[redundant-expr]  # callers may not type-check
-            raise UnknownTableError(f"A table is given by its name, a string, not by {type(table).__name__}.")
-        alias, name = split_alias(table)
-        if ":" in name:
-            raise UnknownTableError(
-                f"Table {table!r}: give the table's name, not its ARN. Tables in other accounts and Regions are "
-                "reached by alias: ReliableWriter(destinations={...}).",
-                table=table,
-            )
-        if alias is not None and alias not in self.engine.settings.destinations:
-            raise UnknownTableError(
-                f"Table {table!r}: no destination {alias!r} is registered with this writer. Give the plain name of a "
-                "table in the writer's own account and Region, or ReliableWriter(destinations={...}).",
-                table=table,
-            )
-        if table == self.engine.settings.system_table:
-            raise UnknownTableError(f"Table {table!r} is the journal's own. Choose another table.", table=table)
-        return self.engine.schemas.get(table)
+
+def schema_of(engine: Engine, table: str) -> TableSchema:
+    """The schema of a table as a user names it. Raises `UnknownTableError`, or as `Schemas.get`."""
+    if not isinstance(table, str) or not table:  # type: ignore[redundant-expr]  # callers may not type-check
+        raise UnknownTableError(f"A table is given by its name, a string, not by {type(table).__name__}.")
+    alias, name = split_alias(table)
+    if ":" in name:
+        raise UnknownTableError(
+            f"Table {table!r}: give the table's name, not its ARN. Tables in other accounts and Regions are "
+            "reached by alias: ReliableWriter(destinations={...}).",
+            table=table,
+        )
+    if alias is not None and alias not in engine.settings.destinations:
+        raise UnknownTableError(
+            f"Table {table!r}: no destination {alias!r} is registered with this writer. Give the plain name of a "
+            "table in the writer's own account and Region, or ReliableWriter(destinations={...}).",
+            table=table,
+        )
+    if table == engine.settings.system_table:
+        raise UnknownTableError(f"Table {table!r} is the journal's own. Choose another table.", table=table)
+    return engine.schemas.get(table)

@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from reliable_write import limits
 from reliable_write.clock import Deadline, HybridClock, Stamp, TimeSource, is_too_far_ahead
-from reliable_write.dynamodb import CallFailed, Schemas, Store
+from reliable_write.dynamodb import CallFailed, Schemas, Store, batch_get_pages
 from reliable_write.errors import CommitFailedError, ForeignStampError, UnknownTableError
 from reliable_write.ghosts import Ghosts
 from reliable_write.operations import AnyAction, AtCommit, Put, StampNames, canonical_key, canonical_place
 from reliable_write.policy import FailureKind, is_foreign, stamp_of
-from reliable_write.settings import split_alias
 from reliable_write.tombstones import Tombstone, Tombstones, tombstone_key, tombstone_stamp
 from reliable_write.transaction import Part, is_ghost
 from reliable_write.values import WireItem
@@ -114,14 +112,9 @@ class Witness:
     def _read(
         self, keys: list[tuple[str, WireItem]], attributes: dict[str, tuple[str, ...]], deadline: Deadline
     ) -> list[tuple[str, WireItem]]:
-        by_place: dict[str | None, list[tuple[str, WireItem]]] = {}
-        for table, key in keys:
-            by_place.setdefault(split_alias(table)[0], []).append((table, key))
-        # All places at once: a far Region costs its own round trip, and a dead one does not make the others repeat.
-        pages = [page for part in by_place.values() for page in _pages(part)]
         try:
             found = self._workers.run_all(
-                [partial(self._store.batch_get, page, attributes, deadline) for page in pages]
+                [partial(self._store.batch_get, page, attributes, deadline) for page in batch_get_pages(keys)]
             )
         except CallFailed as failure:
             raise self._not_witnessed(failure, sorted(attributes.keys() - {self._table})) from failure
@@ -183,10 +176,6 @@ class Witness:
         assert sight.tombstone is not None
         action = sight.action
         return Tombstone(tombstone_key(action)["pk"]["S"], sight.tombstone, action.table, action.key)
-
-
-def _pages(keys: list[tuple[str, WireItem]]) -> list[list[tuple[str, WireItem]]]:
-    return [keys[at : at + limits.BATCH_GET_KEYS_MAX] for at in range(0, len(keys), limits.BATCH_GET_KEYS_MAX)]
 
 
 def _advice_about(destination: str, kind: FailureKind) -> str:

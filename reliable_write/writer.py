@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from reliable_write.embedded import EmbeddedEngine, local_session
 from reliable_write.engine import Engine, assemble
 from reliable_write.errors import CommitFailedError, ConfigurationError, Outcome
 from reliable_write.events import Events
+from reliable_write.looking import Look, look_many
 from reliable_write.recovery import ResumeReport, Standing, WriteState
 from reliable_write.scope import ReliableWriteScope
 from reliable_write.settings import Destination, Settings
@@ -120,6 +121,22 @@ class ReliableWriter:
                 outcome=Outcome.UNKNOWN,
                 retryable=True,
             ) from failure
+
+    def look(self, table: str, Key: Mapping[str, Any], *, wait: float = 0.0) -> Look:  # noqa: N803 - boto3's keyword
+        """An item, strongly read, and the committed writes that touch it and are not finished: see `Look`.
+
+        Costs a walk over the journal (64 queries): for the few reads that must know, not for every page view. With
+        `wait` (seconds) it looks again until nothing pending touches the item, or what does waits for a person.
+        Raises `LookFailedError` where journal or item cannot be read, `InvalidKeyError`, `UnknownTableError`.
+        """
+        return self.look_many([(table, Key)], wait=wait)[0]
+
+    def look_many(self, keys: Sequence[tuple[str, Mapping[str, Any]]], *, wait: float = 0.0) -> tuple[Look, ...]:
+        """The same for up to 100 keys, each given as table and key, with one walk; in the order given.
+
+        With `wait`, until nothing pending touches any of them. Raises as `look`, and `ValueError` for too many.
+        """
+        return look_many(self.engine(), keys, wait)
 
     @property
     def time(self) -> TimeSource:

@@ -11,7 +11,7 @@ from reliable_write.dynamodb.calls import CallName, Calls
 from reliable_write.dynamodb.destinations import RoutedCalls, open_calls
 from reliable_write.dynamodb.failures import CallFailed, CancelReason, ConditionRefused, TransactionCancelled
 from reliable_write.dynamodb.schemas import Schemas
-from reliable_write.dynamodb.store import Page, Store
+from reliable_write.dynamodb.store import Page, Store, batch_get_pages
 from reliable_write.expressions import Condition
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Schemas",
     "Store",
     "TransactionCancelled",
+    "batch_get_pages",
     "is_aws",
     "open_calls",
     "open_client",

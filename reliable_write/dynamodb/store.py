@@ -17,6 +17,7 @@ from reliable_write.dynamodb.calls import CallName, Calls
 from reliable_write.dynamodb.failures import CallFailed, ConditionRefused, TransactionCancelled
 from reliable_write.expressions import Condition
 from reliable_write.policy import FailureKind, retry_pause_seconds
+from reliable_write.settings import split_alias
 from reliable_write.values import WireItem
 
 
@@ -115,7 +116,8 @@ class Store:
     ) -> list[tuple[str, WireItem]]:
         """Strong read of up to 100 keys, only the named attributes per table; found items with their tables.
 
-        What comes back unprocessed is asked for again until the deadline.
+        Where none are named for a table, its items come whole. What comes back unprocessed is asked for again until the
+        deadline.
         """
         assert len(keys) <= limits.BATCH_GET_KEYS_MAX
         pending = _batch_get_request(keys, attributes)
@@ -218,6 +220,18 @@ class Store:
         self._time.sleep(seconds)
 
 
+def batch_get_pages(keys: Iterable[tuple[str, WireItem]]) -> list[list[tuple[str, WireItem]]]:
+    """The keys in parts for `Store.batch_get`, each for one place: to be read at once, they do not wait for each other.
+
+    A far Region costs its own round trip, and a dead one does not make the others repeat.
+    """
+    by_place: dict[str | None, list[tuple[str, WireItem]]] = {}
+    for table, key in keys:
+        by_place.setdefault(split_alias(table)[0], []).append((table, key))
+    size = limits.BATCH_GET_KEYS_MAX
+    return [part[at : at + size] for part in by_place.values() for at in range(0, len(part), size)]
+
+
 def _expression(condition: Condition) -> dict[str, Any]:
     members: dict[str, Any] = {"ConditionExpression": condition.expression}
     if condition.names:
@@ -235,7 +249,7 @@ def _batch_get_request(keys: Sequence[tuple[str, WireItem]], attributes: Mapping
 
 
 def _table_request(keys: list[WireItem], attributes: Sequence[str]) -> dict[str, Any]:
-    return {"Keys": keys, "ConsistentRead": True, **_projection(attributes)}
+    return {"Keys": keys, "ConsistentRead": True, **(_projection(attributes) if attributes else {})}
 
 
 def _projection(attributes: Sequence[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import random
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -20,7 +21,7 @@ from botocore.config import Config
 from reliable_write import ReliableWriter, ReliableWriteScope, Settings
 from reliable_write.clock import SystemTime
 from reliable_write.limits import KB
-from reliable_write.testing.faults import FaultPlan, When, kill
+from reliable_write.testing.faults import Call, Fault, FaultPlan, When, kill
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,30 @@ class Told:
 def write_once(home: Home, plan: Plan, point: CrashPoint | None, told: Connection) -> None:
     """A process that commits one scope, closes its writer and ends, unless it is killed on the way."""
     _act(home, point, told, lambda writer: _commit(writer, plan))
+
+
+def write_half(home: Home, plan: Plan, told: Connection) -> None:
+    """A process that is killed when the first of its puts is applied and no other has been sent."""
+    (first, _), *others = plan.puts
+    client = home.client()
+    faults = FaultPlan(client)
+    half_way(faults, first, [table for table, _ in others], kill)
+    with home.writer(client) as writer:
+        _commit(writer, plan)
+    told.send("survived")
+
+
+def half_way(faults: FaultPlan, first: str, others: list[str], end: Fault) -> None:
+    """Let a commit apply its put to the first table, and end before it sends one to another."""
+    applied = threading.Event()
+
+    def end_then(call: Call) -> Any:
+        assert applied.wait(20)
+        return end(call)
+
+    faults.on("PutItem", lambda _call: applied.set(), "after", having=f'"{first}"'.encode())
+    for table in others:
+        faults.on("PutItem", end_then, having=f'"{table}"'.encode())
 
 
 def recover_once(home: Home, point: CrashPoint | None, told: Connection) -> None:
