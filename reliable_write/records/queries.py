@@ -138,8 +138,9 @@ def check_whole(kind: type[Record], index: Index) -> None:
     """
     if index.projected is None:
         return
-    layout = kind.__layout__
-    missing = [field for field, attribute in layout.attributes.items() if attribute not in index.projected]
+    layout, model = kind.__layout__, kind.model_fields
+    fields = {field: attribute for field, attribute in layout.attributes.items() if not model[field].exclude}
+    missing = [field for field, attribute in fields.items() if attribute not in index.projected]
     if kind.__record_options__.unknown == "keep":
         missing.append("unknown attributes")
     if missing:
