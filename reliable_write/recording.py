@@ -188,6 +188,7 @@ class Recording:
             if verb not in ("put_items", "delete_items"):  # those name the item
                 refusal.operation = place
             raise
+        self._check_at_commit_count(operations, place)
         for operation in operations:
             if isinstance(operation, AtCommit):
                 self._check_at_commit(operation)
@@ -202,6 +203,16 @@ class Recording:
         self.count += 1
         self._places.update(places)
         self._bytes = size
+
+    def _check_at_commit_count(self, operations: Sequence[Recorded], place: str) -> None:
+        count = sum(isinstance(operation, AtCommit) for operation in (*self.operations, *operations))
+        if count > limits.AT_COMMIT_KEYS_MAX:
+            raise WriteTooLargeError(
+                f"{place}: {count} items of this scope would take effect at its commit (updates, conditions, checked "
+                f"versions); it takes {limits.AT_COMMIT_KEYS_MAX}. Write the others in another scope, or without a "
+                "condition.",
+                operation=place,
+            )
 
     def _check_at_commit(self, operation: AtCommit) -> None:
         what = f"{operation.place} {operation.verb} on {operation.table} ({operation.why})"

@@ -57,9 +57,13 @@ class UnstorableValue(Exception):
         return "".join(reversed(self.steps)).removeprefix(".") or self._name
 
     def at(self, where: str, **facts: Any) -> InvalidItemError:
-        """The error for the caller, in one short line: names of attributes may be anything."""
-        shown = self.path.encode("unicode_escape").decode()[:_PATH_CHARACTERS_MAX] or "(item)"
-        return InvalidItemError(f"{where}: {shown} {self.complaint}.", path=self.path, **facts)
+        """The error for the caller."""
+        return InvalidItemError(f"{where}: {shown_path(self.path)} {self.complaint}.", path=self.path, **facts)
+
+
+def shown_path(path: str) -> str:
+    """A path for a message: one short line, whatever the names in it are."""
+    return path.encode("unicode_escape").decode()[:_PATH_CHARACTERS_MAX] or "(item)"
 
 
 def encode_item(item: Mapping[str, Any], where: str) -> WireItem:

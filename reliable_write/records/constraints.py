@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Generic, NoReturn, Protocol, Self, TypeVar
 
 from pydantic import ConfigDict, ValidationError
 
-from reliable_write.errors import ConstraintViolationError, RecordDefinitionError, RecordLoadError
+from reliable_write.errors import ConstraintViolationError, InvalidItemError, RecordDefinitionError, RecordLoadError
 from reliable_write.records.layout import Layout
 
 
@@ -135,17 +135,14 @@ def _asked(constraint: Constraint[Any], method: Callable[[C], C | None], record:
         instead = method(copy)
     except ConstraintViolationError as refusal:
         raise _located(refusal, constraint, record) from refusal.__cause__
-    except ValueError as error:
-        raise _located(_violation(error), constraint, record) from error
-    return copy if instead is None else instead
-
-
-def _violation(error: ValueError) -> ConstraintViolationError:
-    """Pydantic's own words hold values, so its errors are told by place and kind."""
-    if isinstance(error, ValidationError):
+    except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        return ConstraintViolationError(first["type"], loc=first["loc"])
-    return ConstraintViolationError(str(error))
+    except ValueError as error:
+        raise _located(ConstraintViolationError(str(error)), constraint, record) from error
+    else:
+        return copy if instead is None else instead
+    # Outside the handler: pydantic's error shows values, and must not hang on to ours.
+    raise _located(ConstraintViolationError(first["type"], loc=first["loc"]), constraint, record)
 
 
 def _located(refusal: ConstraintViolationError, constraint: Constraint[Any], record: Constrained) -> Exception:
@@ -164,7 +161,13 @@ def _validated(constraint: Constraint[Any], record: C, changed: C) -> C:
     if type(changed) is not type(record):
         raise TypeError(f"{type(constraint).__name__} made a {type(changed).__name__} of a {type(record).__name__}.")
     try:
-        return type(record).from_item(changed.to_item())
-    except RecordLoadError as error:
-        refusal = ConstraintViolationError(f"what it was changed to is not valid: {error.message}")
-        raise _located(refusal, constraint, record) from error
+        valid = type(record).from_item(changed.to_item())
+    except (RecordLoadError, InvalidItemError) as error:
+        path = error.path if isinstance(error, InvalidItemError) else error.problems[0].path
+        raise _located(
+            ConstraintViolationError("was set to what it cannot be", loc=(path or "",)), constraint, record
+        ) from error
+    for name, field in type(record).__layout__.model.model_fields.items():
+        if field.exclude:  # no part of an item, so it would not come back
+            vars(valid)[name] = vars(changed)[name]
+    return valid

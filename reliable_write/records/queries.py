@@ -9,14 +9,17 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from boto3.dynamodb.conditions import AttributeBase, AttributeType, ConditionBase, Contains, Key
+from boto3.dynamodb.conditions import AttributeBase, AttributeType, BeginsWith, ConditionBase, Contains, Key
+from pydantic_core import PydanticSerializationError
 
 from reliable_write.dynamodb import Reading
 from reliable_write.errors import InvalidExpressionError, InvalidKeyError, UnsupportedOperationError
 from reliable_write.expressions import build_reading
 from reliable_write.operations import Index
 from reliable_write.records.layout import Layout
+from reliable_write.records.model import Record
 from reliable_write.records.stored import stored
+from reliable_write.values import UnstorableValue
 
 _TOP: Final = re.compile(r"[^.\[]+")
 """The attribute a path begins with."""
@@ -101,11 +104,20 @@ class Asked:
             return type(part)(self._attribute_path(part.name))
         if isinstance(condition, AttributeType):
             return part
-        field = None if isinstance(condition, Contains) else self._field_of(subject)
+        # A part of a text or the member of a set is no value of the field: its serializer would not take it.
+        field = None if isinstance(condition, (Contains, BeginsWith)) else self._field_of(subject)
         return [self._value(field, one) for one in part] if isinstance(part, list) else self._value(field, part)
 
     def _value(self, field: str | None, value: Any) -> Any:
-        return stored(value) if field is None else self._layout.stored(field, value)
+        try:
+            return stored(value) if field is None else self._layout.stored(field, value)
+        except UnstorableValue as refusal:
+            unstorable = refusal
+        except PydanticSerializationError:
+            raise InvalidExpressionError(
+                f"{self._where}: {field} is compared with a {type(value).__name__}, which it cannot be."
+            ) from None
+        raise unstorable.at(f"{self._where}, a condition", table=self._layout.table)
 
     def _field_of(self, subject: Any) -> str | None:
         """The field whose value is compared; None inside of one, and for a size."""
@@ -120,14 +132,17 @@ class Asked:
         return self._layout.attributes.get(top[0], top[0]) + path[top.end() :]
 
 
-def check_whole(layout: Layout, index: Index) -> None:
+def check_whole(kind: type[Record], index: Index) -> None:
     """Refuse to make records of what a global index holds of them.
 
     Fields with defaults would be filled in, and the next put would write those over what is in the table.
     """
     if index.local or index.projected is None:
         return
+    layout = kind.__layout__
     missing = [field for field, attribute in layout.attributes.items() if attribute not in index.projected]
+    if kind.__record_options__.unknown == "keep":
+        missing.append("unknown attributes")
     if missing:
         raise UnsupportedOperationError(
             f"Index {index.name!r} of {layout.table} does not hold all of {layout.model.__name__}: "

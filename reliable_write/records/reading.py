@@ -18,8 +18,6 @@ from reliable_write.errors import (
     ConsistentReadRefusedError,
     InvalidKeyError,
     ReadFailedError,
-    RecordDefinitionError,
-    RecordLoadError,
     UnknownTableError,
 )
 from reliable_write.looking import PendingChange, look_many
@@ -161,7 +159,7 @@ class RecordReader(Generic[R]):
 
     def _in_whole(self, pages: Iterator[Sequence[WireItem]], *, consistent: bool) -> Iterator[Sequence[WireItem]]:
         """The items of the table in place of those of an index; those that are gone by now are left out."""
-        names = [key.attribute for key in keys_of(self._layout)]
+        names = [key.attribute for key in self._layout.keys]
         for items in pages:
             found = self._fetched([{name: item[name] for name in names} for item in items], consistent=consistent)
             yield [item for item in found if item is not None]
@@ -173,7 +171,7 @@ class RecordReader(Generic[R]):
         distinct = list({_canonical(key): key for key in keys}.values())
         size = limits.BATCH_GET_KEYS_MAX
         parts = [distinct[at : at + size] for at in range(0, len(distinct), size)]
-        names = [key.attribute for key in keys_of(self._layout)]
+        names = [key.attribute for key in self._layout.keys]
         with self._told():
             found = self._engine.workers.run_all([partial(self._batch, part, consistent=consistent) for part in parts])
         items = {
@@ -217,7 +215,7 @@ class RecordReader(Generic[R]):
             there = ", ".join(sorted(one.name for one in schema.indexes)) or "none"
             raise UnknownTableError(f"Table {table!r} has no index {walk.index!r}; it has: {there}.", table=table)
         if not walk.fetch:
-            check_whole(self._layout, index)
+            check_whole(self._kind, index)
         return index
 
     # --- keys, items, errors ----------------------------------------------------------------------------------------
@@ -235,11 +233,7 @@ class RecordReader(Generic[R]):
         )
 
     def _record(self, item: dict[str, Any]) -> R:
-        try:
-            return after_load(self._kind.from_item(item))
-        except RecordLoadError as error:
-            error.key = {key.attribute: item.get(key.attribute) for key in keys_of(self._layout)}
-            raise
+        return after_load(self._kind.from_item(item))
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -254,20 +248,12 @@ def layout_of_kind(kind: type[Record]) -> Layout:
     """The layout of a record class. Raises `TypeError`, or `RecordDefinitionError` for one without a table."""
     if not isinstance(kind, type) or not issubclass(kind, Record):  # type: ignore[redundant-expr]  # callers may not type-check
         raise TypeError(f"A class derived from Record is needed, not {kind!r}.")
-    layout: Layout | None = getattr(kind, "__layout__", None)
-    if layout is None:
-        raise RecordDefinitionError(f'{kind.__name__} names no table: class {kind.__name__}(Record, table="...").')
-    return layout
-
-
-def keys_of(layout: Layout) -> list[Any]:
-    """Hash key, then range key where there is one."""
-    return [layout.hash_key] if layout.range_key is None else [layout.hash_key, layout.range_key]
+    return kind.__layout__
 
 
 def key_of(layout: Layout, key: Sequence[Any]) -> dict[str, Any]:
     """The key of an item from its one or two values. Raises `InvalidKeyError`."""
-    fields = [one.field for one in keys_of(layout)]
+    fields = [one.field for one in layout.keys]
     if len(key) != len(fields):
         raise InvalidKeyError(
             f"The key of {layout.model.__name__} is {', '.join(fields)}; {len(key)} values were given.",

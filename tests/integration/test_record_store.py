@@ -1,0 +1,595 @@
+"""Reading and writing through the record store: keys, batches, queries, indexes, and what is told when it fails."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Annotated, Any
+from uuid import UUID, uuid4
+
+import pytest
+from boto3.dynamodb.conditions import Attr, ConditionBase, Key
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
+from pydantic import Field
+
+from reliable_write import (
+    ConfigurationError,
+    ConsistentReadRefusedError,
+    ConsistentReadScope,
+    DuplicateKeyError,
+    HashKey,
+    InvalidExpressionError,
+    InvalidItemError,
+    InvalidKeyError,
+    NestedScopeError,
+    PropagationPendingError,
+    RangeKey,
+    ReadFailedError,
+    Record,
+    RecordDefinitionError,
+    RecordLoadError,
+    RecordStore,
+    ReliableWriteScope,
+    TooManyOperationsError,
+    UnknownTableError,
+    UnsupportedOperationError,
+)
+from reliable_write.operations import StampNames
+from reliable_write.system_table import Installation
+from reliable_write.testing.engines import Engine
+from reliable_write.testing.faults import Call, FaultPlan, deny, throttle
+from tests.records import placed
+from tests.world import World
+
+
+class Grade(enum.Enum):
+    JUNIOR = "junior"
+    SENIOR = "senior"
+
+
+class Job(Record, table="jobs"):
+    employee: Annotated[UUID, HashKey()]
+    started: Annotated[date, RangeKey()]
+    grade: Grade = Grade.JUNIOR
+    city: str = "London"
+    salary: Decimal = Field(default=Decimal(0), alias="pay")
+
+
+class Thing(Record, table="things"):
+    id: Annotated[str, HashKey()]
+    n: int = 0
+
+
+ADA = uuid4()
+BOTH = Attr("started").gt("a")
+
+
+@pytest.fixture
+def jobs(world: World) -> type[Job]:
+    return placed(Job, job_table(world))
+
+
+@pytest.fixture
+def things(world: World) -> type[Thing]:
+    return placed(Thing, world.table("things"))
+
+
+@pytest.fixture
+def store(world: World) -> RecordStore:
+    return RecordStore(world.writer())
+
+
+def job_table(world: World) -> str:
+    """With a global index that holds all, one that holds keys only, and a local one that holds keys only."""
+    return world.table(
+        "jobs",
+        "employee:S",
+        "started:S",
+        AttributeDefinitions=[{"AttributeName": "city", "AttributeType": "S"}],
+        GlobalSecondaryIndexes=[
+            {"IndexName": name, "KeySchema": keyed("city", "started"), "Projection": {"ProjectionType": kind}}
+            for name, kind in (("by-city", "ALL"), ("by-city-keys", "KEYS_ONLY"))
+        ],
+        LocalSecondaryIndexes=[
+            {
+                "IndexName": "in-city",
+                "KeySchema": keyed("employee", "city"),
+                "Projection": {"ProjectionType": "KEYS_ONLY"},
+            }
+        ],
+    )
+
+
+def keyed(hash_key: str, range_key: str) -> list[dict[str, str]]:
+    return [
+        {"AttributeName": hash_key, "KeyType": "HASH"},
+        {"AttributeName": range_key, "KeyType": "RANGE"},
+    ]
+
+
+def yearly(kind: type[Job], years: range, **more: Any) -> list[Job]:
+    return [kind(employee=ADA, started=date(year, 1, 1), **more) for year in years]
+
+
+def bodies(plan: FaultPlan, operation: str) -> list[dict[str, Any]]:
+    return [json.loads(call.body) for call in plan.calls if call.operation == operation]
+
+
+# --- by key -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_is_put_read_and_deleted_by_its_key(every_world: World) -> None:
+    kind = placed(Job, every_world.table("jobs", "employee:S", "started:S"))
+    store = RecordStore(every_world.writer())
+    job = kind(employee=ADA, started=date(2020, 1, 1), pay=Decimal("12.50"))
+    store.put(job)
+    assert store.get(kind, ADA, date(2020, 1, 1), consistent=True) == job
+    assert store.get(kind, ADA, date(2021, 1, 1), consistent=True) is None
+    store.delete_key(kind, ADA, date(2020, 1, 1))
+    assert store.get(kind, ADA, date(2020, 1, 1), consistent=True) is None
+    store.put(job)
+    store.delete(job)
+    assert store.get(kind, ADA, date(2020, 1, 1), consistent=True) is None
+
+
+def test_stamps_never_reach_a_record_whatever_they_are_called(
+    dynoxide: Engine, unique_name: Callable[[str], str]
+) -> None:
+    world = World(dynoxide, unique_name, Installation(names=StampNames("written", "changed")))
+
+    class Strict(Record, table=world.table("strict"), unknown="refuse"):
+        id: Annotated[str, HashKey()]
+
+    writer = world.writer()
+    store = RecordStore(writer)
+    with writer.begin() as scope:
+        scope.put(Strict(id="a"))
+    with writer.begin() as scope:
+        scope.update_item(Strict.__layout__.table, Key={"id": "a"}, remove=["nothing"])
+    item = world.item(Strict.__layout__.table, id={"S": "a"})
+    assert item is not None
+    assert set(item) == {"id", "written", "changed"}
+    assert store.get(Strict, "a") == Strict(id="a")
+    assert list(store.scan(Strict)) == [Strict(id="a")]
+    assert store.look(Strict, "a").record == Strict(id="a")
+    world.close()
+
+
+@pytest.mark.parametrize("key", [(), (ADA,), (ADA, date(2020, 1, 1), 3)])
+def test_a_key_has_as_many_values_as_the_table(store: RecordStore, key: tuple[Any, ...]) -> None:
+    with pytest.raises(InvalidKeyError, match="employee, started"):
+        store.get(Job, *key)
+    with pytest.raises(InvalidKeyError, match="employee, started"):
+        store.delete_key(Job, *key)
+    with pytest.raises(InvalidKeyError, match="employee, started"):
+        store.batch_get(Job, [key])
+
+
+def test_what_is_no_record_class_or_has_no_table_is_refused(store: RecordStore) -> None:
+    class Tableless(Record):
+        id: str
+
+    with pytest.raises(TypeError, match="derived from Record"):
+        store.get(dict, "a")  # type: ignore[type-var]
+    with pytest.raises(RecordDefinitionError, match="Tableless"):
+        store.get(Tableless, "a")
+    with pytest.raises(TypeError, match="ReliableWriter"):
+        RecordStore("client")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="on_index"):
+        RecordStore(store._writer, on_index="ignore")  # type: ignore[arg-type]
+
+
+# --- many by key ------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_comes_in_the_order_of_its_keys_with_none_for_what_is_not_there(every_world: World) -> None:
+    kind = placed(Thing, every_world.table("things"))
+    store = RecordStore(every_world.writer())
+    store.put_all([kind(id=f"t{number}", n=number) for number in range(120)])
+    wanted = ["t7", "gone", *(f"t{number}" for number in reversed(range(120))), "t7"]
+    found = store.batch_get(kind, wanted, consistent=True)
+    assert [None if thing is None else thing.id for thing in found] == [
+        None if key == "gone" else key for key in wanted
+    ]
+    assert found[0] is not found[-1], "each is an object of its own"
+    assert store.batch_get(kind, []) == []
+
+
+def test_a_batch_asks_for_a_hundred_at_a_time_and_for_no_key_twice(store: RecordStore, things: type[Thing]) -> None:
+    with FaultPlan(client_of(store)) as plan:
+        store.batch_get(things, [f"t{number % 250}" for number in range(500)])
+    asked = [part["Keys"] for body in bodies(plan, "BatchGetItem") for part in body["RequestItems"].values()]
+    assert sorted(map(len, asked)) == [50, 100, 100]
+
+
+def test_unprocessed_keys_are_asked_for_again_until_the_deadline(world: World, things: type[Thing]) -> None:
+    writer = world.writer(attempt_deadline_seconds=0.9, read_timeout_seconds=0.5)
+    store = RecordStore(writer)
+    store.put_all([things(id=f"t{number}") for number in range(5)])
+    keys = [f"t{number}" for number in range(5)]
+    with FaultPlan(writer.client).on("BatchGetItem", unprocessed, times=2) as plan:
+        assert None not in store.batch_get(things, keys)
+    assert (plan.injected, plan.count("BatchGetItem")) == (2, 3)
+    with (
+        FaultPlan(writer.client).on("BatchGetItem", unprocessed),
+        pytest.raises(ReadFailedError, match="UnprocessedKeys") as failed,
+    ):
+        store.batch_get(things, keys)
+    assert failed.value.retryable
+
+
+class Raw:
+    """A body as urllib3 hands it on."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self._body
+
+
+def client_of(store: RecordStore) -> Any:
+    return store._writer.client  # type: ignore[attr-defined]  # a writer's
+
+
+def unprocessed(call: Call) -> AWSResponse:
+    """Nothing of the batch was handled."""
+    asked = json.loads(call.body)["RequestItems"]
+    body = json.dumps({"Responses": {table: [] for table in asked}, "UnprocessedKeys": asked}).encode()
+    return AWSResponse("http://injected", 200, HTTPHeaders(), Raw(body))
+
+
+# --- many at once -----------------------------------------------------------------------------------------------------
+
+
+def test_put_all_takes_625_in_one_scope_and_names_the_number_of_more(store: RecordStore, things: type[Thing]) -> None:
+    records = [things(id=f"t{number}") for number in range(626)]
+    with FaultPlan(client_of(store)) as plan, pytest.raises(TooManyOperationsError, match="626 records") as refused:
+        store.put_all(records)
+    assert plan.calls == []
+    assert "625" in refused.value.message
+    receipt = store.put_all(records[:625])
+    assert (receipt.operations, sum(1 for _ in store.scan(things, consistent=True))) == (25, 625)
+    store.delete_all(records[:625])
+    assert list(store.scan(things, consistent=True)) == []
+
+
+def test_put_all_takes_records_of_several_tables(world: World, store: RecordStore, things: type[Thing]) -> None:
+    others = placed(Thing, world.table("others"))
+    mixed = [kind(id=f"t{number}") for number in range(30) for kind in (things, others)]
+    assert store.put_all(mixed).operations == 4
+    assert store.put_all([]).operations == 0
+    assert len(list(store.scan(things))) == len(list(store.scan(others))) == 30
+    with pytest.raises(TooManyOperationsError, match="26 batches"):
+        store.put_all([placed(Thing, f"table{number}")(id="a") for number in range(26)])
+    with pytest.raises(DuplicateKeyError):
+        store.put_all([mixed[0], mixed[0]])
+
+
+def test_the_store_refuses_to_write_beside_an_open_scope_unless_it_is_meant(world: World, things: type[Thing]) -> None:
+    writer = world.writer()
+    store = RecordStore(writer)
+    with ReliableWriteScope(writer) as scope:
+        for write in (store.put, store.delete):
+            with pytest.raises(NestedScopeError, match=r"scope\.put\(record\)"):
+                write(things(id="a"))
+        with pytest.raises(NestedScopeError, match=r"scope\.put\(record\)"):
+            store.delete_key(things, "a")
+        store.put(things(id="b"), independent=True)
+        scope.discard()
+    assert [thing.id for thing in store.scan(things)] == ["b"]
+
+
+# --- queries ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("condition", "years"),
+    [
+        (None, [2018, 2019, 2020, 2021]),
+        (date(2019, 1, 1), [2019]),
+        (Key("started").eq(date(2019, 1, 1)), [2019]),
+        (Key("started").lt(date(2019, 1, 1)), [2018]),
+        (Key("started").gte(date(2020, 1, 1)), [2020, 2021]),
+        (Key("started").between(date(2019, 1, 1), date(2020, 6, 1)), [2019, 2020]),
+        (Key("started").begins_with("202"), [2020, 2021]),
+    ],
+)
+def test_a_query_takes_a_condition_on_the_range_key_with_the_records_own_values(
+    store: RecordStore, jobs: type[Job], condition: Any, years: list[int]
+) -> None:
+    store.put_all(yearly(jobs, range(2018, 2022)))
+    assert [job.started.year for job in store.query(jobs, ADA, condition)] == years
+    assert list(store.query(jobs, uuid4(), condition)) == []
+
+
+@pytest.mark.parametrize(
+    ("condition", "years"),
+    [
+        (Attr("grade").eq(Grade.SENIOR), [2020]),
+        (Attr("grade").is_in([Grade.SENIOR, Grade.JUNIOR]), [2018, 2019, 2020]),
+        (Attr("pay").gt(Decimal(1)), [2020]),
+        (Attr("salary").gt(Decimal(1)) & ~Attr("city").eq("Paris"), [2020]),
+        (Attr("city").size().gt(5) | Attr("salary").eq(Decimal(2)), [2018, 2019, 2020]),
+        (Attr("city").contains("don") & Attr("city").exists() & Attr("city").attribute_type("S"), [2018, 2019, 2020]),
+        (Attr("city").not_exists(), []),
+    ],
+)
+def test_a_filter_takes_the_names_of_fields_and_attributes_and_the_records_own_values(
+    store: RecordStore, jobs: type[Job], condition: ConditionBase, years: list[int]
+) -> None:
+    store.put_all([*yearly(jobs, range(2018, 2020)), *yearly(jobs, range(2020, 2021), grade=Grade.SENIOR, pay=2)])
+    assert [job.started.year for job in store.query(jobs, ADA, filter=condition)] == years
+    assert sorted(job.started.year for job in store.scan(jobs, filter=condition)) == years
+
+
+def test_the_limit_counts_records_and_the_page_size_items_examined(store: RecordStore, jobs: type[Job]) -> None:
+    store.put_all([*yearly(jobs, range(2000, 2010)), *yearly(jobs, range(2010, 2020), city="Paris")])
+    paris = Attr("city").eq("Paris")
+    with FaultPlan(client_of(store)) as plan:
+        found = list(store.query(jobs, ADA, filter=paris, limit=3, page_size=4))
+    assert [job.started.year for job in found] == [2010, 2011, 2012]
+    assert [body["Limit"] for body in bodies(plan, "Query")] == [4, 4, 4, 4]
+    with FaultPlan(client_of(store)) as plan:
+        assert len(list(store.query(jobs, ADA, limit=3))) == 3
+        assert len(list(store.scan(jobs, limit=3, page_size=2))) == 3
+    assert [body["Limit"] for body in bodies(plan, "Query")] == [3]
+    assert [body["Limit"] for body in bodies(plan, "Scan")] == [2, 2]
+
+
+def test_a_query_descends(store: RecordStore, jobs: type[Job]) -> None:
+    store.put_all(yearly(jobs, range(2018, 2021)))
+    assert [job.started.year for job in store.query(jobs, ADA, descending=True, page_size=1)] == [2020, 2019, 2018]
+
+
+def test_pages_are_read_as_they_are_taken(store: RecordStore, jobs: type[Job]) -> None:
+    store.put_all(yearly(jobs, range(2000, 2006)))
+    with FaultPlan(client_of(store)) as plan:
+        records = store.query(jobs, ADA, page_size=2)
+        assert plan.count("Query") == 0
+        next(records)
+        next(records)
+        assert plan.count("Query") == 1
+        next(records)
+        assert plan.count("Query") == 2
+
+
+@pytest.mark.parametrize(
+    ("ask", "error", "words"),
+    [
+        (lambda store, jobs: store.query(jobs, ADA, Key("city").eq("x")), InvalidKeyError, "started"),
+        (lambda store, jobs: store.query(jobs, ADA, Attr("started").lt("x") & BOTH), InvalidKeyError, "one condition"),
+        (lambda store, jobs: store.query(jobs, ADA, filter="city = :c"), InvalidExpressionError, "filter"),
+        (lambda store, jobs: store.query(jobs, ADA, 7.5), InvalidItemError, "float"),
+        (lambda store, jobs: store.scan(jobs, filter=Attr("x").eq(object())), InvalidItemError, "object"),
+        (lambda store, jobs: store.scan(jobs, limit=0), ValueError, "limit"),
+        (lambda store, jobs: store.query(jobs, ADA, page_size=0), ValueError, "page_size"),
+        (lambda store, jobs: store.query(jobs, "x", index="nowhere"), UnknownTableError, "by-city, by-city-keys"),
+    ],
+)
+def test_what_is_wrong_with_a_query_is_told_before_anything_is_read(
+    store: RecordStore,
+    jobs: type[Job],
+    ask: Callable[[RecordStore, type[Job]], Any],
+    error: type[Exception],
+    words: str,
+) -> None:
+    with FaultPlan(client_of(store)) as plan, pytest.raises(error, match=words):
+        ask(store, jobs)
+    assert {call.operation for call in plan.calls} <= {"DescribeTable", "GetItem"}
+
+
+def test_a_range_on_a_table_without_one_is_refused(store: RecordStore, things: type[Thing]) -> None:
+    with pytest.raises(InvalidKeyError, match="no range key"):
+        store.query(things, "a", Key("n").eq(1))
+
+
+# --- indexes ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_index_is_queried_by_its_own_keys(store: RecordStore, jobs: type[Job]) -> None:
+    store.put_all([*yearly(jobs, range(2018, 2020)), *yearly(jobs, range(2020, 2022), city="Paris")])
+    found = store.query(jobs, "Paris", Key("started").gt(date(2020, 6, 1)), index="by-city")
+    assert [(job.city, job.started.year) for job in found] == [("Paris", 2021)]
+    assert len(list(store.scan(jobs, index="by-city"))) == 4
+
+
+def test_a_local_index_that_holds_only_keys_gives_whole_records(store: RecordStore, jobs: type[Job]) -> None:
+    store.put_all(yearly(jobs, range(2018, 2020), pay=7))
+    found = list(store.query(jobs, ADA, "London", index="in-city", consistent=True))
+    assert [job.salary for job in found] == [7, 7]
+
+
+def test_a_global_index_that_lacks_attributes_is_refused_by_name_or_read_from_the_table(
+    store: RecordStore, jobs: type[Job]
+) -> None:
+    """Filled in with defaults, `salary` would be 0 here, and the next put would write that."""
+    store.put_all(yearly(jobs, range(2018, 2021), pay=7))
+    with pytest.raises(UnsupportedOperationError, match="grade, salary would be missing"):
+        store.query(jobs, "London", index="by-city-keys")
+    with pytest.raises(UnsupportedOperationError, match="fetch=True"):
+        store.scan(jobs, index="by-city-keys")
+    found = store.query(jobs, "London", index="by-city-keys", fetch=True, descending=True, page_size=2, limit=2)
+    assert [(job.started.year, job.salary) for job in found] == [(2020, Decimal(7)), (2019, Decimal(7))]
+
+
+def test_a_record_that_is_gone_from_the_table_is_left_out_of_what_is_fetched(
+    store: RecordStore, jobs: type[Job]
+) -> None:
+    mine = yearly(jobs, range(2018, 2021))
+    store.put_all(mine)
+    found = store.query(jobs, "London", index="by-city-keys", fetch=True)
+    plan = FaultPlan(client_of(store)).on("BatchGetItem", lambda _call: client_of_another(store, mine[1]), times=1)
+    with plan:
+        assert [job.started.year for job in found] == [2018, 2020]
+    assert plan.injected == 1
+
+
+def client_of_another(store: RecordStore, job: Job) -> None:
+    """Another process deletes it just now."""
+    RecordStore(store._writer).delete(job)
+
+
+# --- consistency ------------------------------------------------------------------------------------------------------
+
+
+def test_consistency_is_the_calls_then_the_scopes_then_the_settings(world: World, things: type[Thing]) -> None:
+    usually, always = RecordStore(world.writer()), RecordStore(world.writer(consistent_reads=True))
+
+    def asked(store: RecordStore, consistent: bool | None = None) -> bool:
+        with FaultPlan(client_of(store)) as plan:
+            store.get(things, "a", consistent=consistent)
+        return bool(bodies(plan, "GetItem")[-1]["ConsistentRead"])
+
+    assert (asked(usually), asked(always)) == (False, True)
+    with ConsistentReadScope():
+        assert (asked(usually), asked(usually, consistent=False)) == (True, False)
+    with ConsistentReadScope(False):
+        assert (asked(always), asked(always, consistent=True)) == (False, True)
+
+
+def test_where_a_query_is_made_decides_not_where_it_is_read(store: RecordStore, jobs: type[Job]) -> None:
+    with ConsistentReadScope():
+        inside = store.query(jobs, ADA)
+    outside = store.query(jobs, ADA)
+    with FaultPlan(client_of(store)) as plan:
+        list(inside)
+        with ConsistentReadScope():
+            list(outside)
+    assert [body["ConsistentRead"] for body in bodies(plan, "Query")] == [True, False]
+
+
+def test_a_global_index_in_a_consistent_scope_is_skipped_or_refused_and_a_local_one_is_consistent(
+    world: World, jobs: type[Job]
+) -> None:
+    writer = world.writer()
+    skipping, refusing = RecordStore(writer), RecordStore(writer, on_index="refuse")
+    with FaultPlan(writer.client) as plan, ConsistentReadScope():
+        list(skipping.query(jobs, "London", index="by-city"))
+        list(refusing.query(jobs, ADA, index="in-city"))
+        list(refusing.query(jobs, "London", index="by-city", consistent=False))
+        with pytest.raises(ConsistentReadRefusedError, match="by-city") as refused:
+            refusing.query(jobs, "London", index="by-city")
+        with pytest.raises(ConsistentReadRefusedError):
+            skipping.query(jobs, "London", index="by-city", consistent=True)
+    assert (refused.value.index, refused.value.table) == ("by-city", jobs.__layout__.table)
+    assert [body["ConsistentRead"] for body in bodies(plan, "Query")] == [False, True, False]
+
+
+def test_what_is_fetched_by_a_global_index_is_read_consistently_from_the_table(
+    store: RecordStore, jobs: type[Job]
+) -> None:
+    store.put_all(yearly(jobs, range(2018, 2020)))
+    with FaultPlan(client_of(store)) as plan, ConsistentReadScope():
+        assert len(list(store.query(jobs, "London", index="by-city-keys", fetch=True))) == 2
+    assert [body["ConsistentRead"] for body in bodies(plan, "Query")] == [False]
+    (asked,) = bodies(plan, "BatchGetItem")
+    assert [part["ConsistentRead"] for part in asked["RequestItems"].values()] == [True]
+
+
+# --- when something is wrong ------------------------------------------------------------------------------------------
+
+
+def test_a_record_that_cannot_be_loaded_is_told_by_table_key_and_fields_never_by_values(
+    world: World, store: RecordStore, things: type[Thing]
+) -> None:
+    table = things.__layout__.table
+    world.client.put_item(TableName=table, Item={"id": {"S": "my-key"}, "n": {"S": "a secret"}})
+    for read in (
+        lambda: store.get(things, "my-key"),
+        lambda: store.batch_get(things, ["my-key"]),
+        lambda: list(store.scan(things)),
+        lambda: list(store.query(things, "my-key")),
+        lambda: store.look(things, "my-key"),
+    ):
+        with pytest.raises(RecordLoadError) as unloadable:
+            read()
+        error = unloadable.value
+        assert (error.table, error.key) == (table, {"id": "my-key"})
+        assert table in error.message
+        for shown in (str(error), repr(error.__cause__), repr(error.__context__)):
+            assert "secret" not in shown
+            assert "my-key" not in shown
+
+
+@pytest.mark.parametrize(
+    ("fault", "words", "retryable"),
+    [(deny, "dynamodb:GetItem", False), (throttle, "throttled", True)],
+)
+def test_a_read_without_an_answer_says_what_to_do(
+    world: World, things: type[Thing], fault: Any, words: str, retryable: bool
+) -> None:
+    writer = world.writer(attempt_deadline_seconds=0.5, read_timeout_seconds=0.4)
+    store = RecordStore(writer)
+    writer.engine()
+    for operation, read in (
+        ("GetItem", lambda: store.get(things, "a")),
+        ("BatchGetItem", lambda: store.batch_get(things, ["a"])),
+        ("Scan", lambda: list(store.scan(things))),
+        ("Query", lambda: list(store.query(things, "a"))),
+    ):
+        with FaultPlan(writer.client).on(operation, fault), pytest.raises(ReadFailedError, match=words) as failed:
+            read()
+        assert (failed.value.retryable, failed.value.table) == (retryable, things.__layout__.table)
+
+
+def test_a_throttled_read_is_tried_again(store: RecordStore, things: type[Thing]) -> None:
+    store.put(things(id="a"))
+    with FaultPlan(client_of(store)).on("GetItem", throttle, times=2) as plan:
+        assert store.get(things, "a") is not None
+    assert plan.injected == 2
+
+
+def test_a_table_that_is_not_there_is_named(store: RecordStore) -> None:
+    nowhere = placed(Thing, "nowhere-at-all")
+    for read in (
+        lambda: store.get(nowhere, "a"),
+        lambda: store.batch_get(nowhere, ["a"]),
+        lambda: list(store.scan(nowhere)),
+        lambda: store.query(nowhere, "a", index="some"),
+    ):
+        with pytest.raises(UnknownTableError, match="nowhere-at-all"):
+            read()
+
+
+# --- pending ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_look_tells_the_record_and_what_is_pending_on_it(world: World, things: type[Thing]) -> None:
+    others = placed(Thing, world.table("others"))
+    writer = world.writer()
+    store = RecordStore(writer)
+    store.put(things(id="a", n=1))
+    quiet = store.look(things, "a")
+    assert (quiet.record, quiet.fractured, quiet.settled, quiet.pending) == (things(id="a", n=1), False, True, ())
+    table = f'"{things.__layout__.table}"'.encode()
+    with FaultPlan(writer.client).on("PutItem", deny, having=table), pytest.raises(PropagationPendingError) as pending:
+        store.put_all([things(id="a", n=2), others(id="b")])
+    look = store.look(things, "a")
+    assert (look.record, look.fractured, look.settled) == (things(id="a", n=1), True, False)
+    assert [change.write_id for change in look.pending] == [pending.value.write_id]
+    world.writer().recovery.resume_all()
+    assert store.look(things, "a", wait=5.0).record == things(id="a", n=2)
+    assert store.look(things, "gone").record is None
+
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+def test_a_datetime_and_a_number_are_keys_too(world: World, store: RecordStore) -> None:
+    class Reading(Record, table=world.table("readings", "sensor:N", "at:S")):
+        sensor: Annotated[int, HashKey()]
+        at: Annotated[datetime, RangeKey()]
+
+    store.put(Reading(sensor=7, at=NOON))
+    assert store.get(Reading, 7, NOON) == Reading(sensor=7, at=NOON)
+    assert store.batch_get(Reading, [(7, NOON), (8, NOON), (7, NOON)]) == [
+        Reading(sensor=7, at=NOON),
+        None,
+        Reading(sensor=7, at=NOON),
+    ]
+    assert len(list(store.query(Reading, 7, Key("at").lte(NOON)))) == 1
