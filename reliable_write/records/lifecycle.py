@@ -1,4 +1,4 @@
-"""How a shared record is made and how it is deleted: intents in which its version goes on, whatever lies there."""
+"""What the handle of a shared record hands to a scope: writes under one more condition, and the mark of a delete."""
 
 from __future__ import annotations
 
@@ -15,22 +15,34 @@ from reliable_write.records.model import Record
 from reliable_write.records.versions import next_version
 
 
-class Kept:
-    """A writable as it is, and what it wrote."""
+class Expecting:
+    """A writable, where its item is there, or is not.
 
-    def __init__(self, writable: Writable) -> None:
+    The condition of a record that was never saved leaves that open: it takes an absent item, and one without a version.
+    """
+
+    def __init__(self, writable: Writable, key_attribute: str, *, there: bool) -> None:
         self._writable = writable
+        self._key_attribute = key_attribute
+        self._there = there
         self.content: Mapping[str, Any] = {}
+        """What was recorded last."""
 
     def __reliable_put__(self, time: TimeSource) -> Intent:
         """See `Writable`."""
         intent = self._writable.__reliable_put__(time)
         self.content = intent.content
-        return intent
+        return replace(intent, given=self._narrowed(intent.given))
 
     def __reliable_delete__(self) -> Intent:
         """See `Writable`."""
-        return self._writable.__reliable_delete__()
+        intent = self._writable.__reliable_delete__()
+        return replace(intent, given=self._narrowed(intent.given))
+
+    def _narrowed(self, given: Given) -> Given:
+        presence = "attribute_exists" if self._there else "attribute_not_exists"
+        names = {**(given.names or {}), "#key": self._key_attribute}
+        return replace(given, condition=f"({given.condition}) AND {presence}(#key)", names=names)
 
 
 class Deletion:
@@ -49,31 +61,6 @@ class Deletion:
         raised = {self._version.attribute: type(self._record).__layout__.stored(self._version.field, following)}
         content = {**intent.content, **raised, **mark(time.wall_seconds() + self._kept_seconds)}
         return replace(intent, content=content)
-
-    def __reliable_delete__(self) -> Intent:
-        """See `Writable`."""
-        return self._record.__reliable_delete__()
-
-
-class Creation:
-    """A record to be made where there is none, or over a mark, whose version it has then."""
-
-    def __init__(self, record: Record, *, over_mark: bool) -> None:
-        self._record = record
-        self._over_mark = over_mark
-
-    def __reliable_put__(self, time: TimeSource) -> Intent:
-        """See `Writable`."""
-        intent = self._record.__reliable_put__(time)
-        if self._over_mark:
-            return intent
-        # The record's own condition takes an item without a version for one that was never saved; it is no absence.
-        key = type(self._record).__layout__.hash_key.attribute
-        given = intent.given
-        absent = Given(
-            f"({given.condition}) AND attribute_not_exists(#key)", {**(given.names or {}), "#key": key}, given.values
-        )
-        return replace(intent, given=absent)
 
     def __reliable_delete__(self) -> Intent:
         """See `Writable`."""

@@ -33,6 +33,7 @@ class Place(Generic[R]):
         self.version = _checked_version(layout)
         self.name = kind.__name__
         self.table = layout.table
+        self.hash_attribute = layout.hash_key.attribute
         self.key = key
         self._wire = encode_item(key, self.name)
 

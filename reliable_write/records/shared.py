@@ -8,6 +8,7 @@ this goes back to looked at the serial first and wrote then; what came in betwee
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import threading
 import weakref
@@ -30,7 +31,7 @@ from reliable_write.errors import (
 from reliable_write.first_attempt import Receipt
 from reliable_write.intents import Writable
 from reliable_write.policy import retry_pause_seconds
-from reliable_write.records.lifecycle import Creation, Deletion, Kept
+from reliable_write.records.lifecycle import Deletion, Expecting
 from reliable_write.records.marks import is_told
 from reliable_write.records.model import Record
 from reliable_write.records.places import Place
@@ -162,7 +163,7 @@ class SharedRecord(Generic[R]):
             while True:
                 made = self._place.over_mark(record, self._watch.look(whole=True))
                 try:
-                    self._commit(Creation(made or record, over_mark=made is not None), deadline)
+                    self._commit(made or record, deadline, there=made is not None)
                 except RecordDeletedError:
                     # The mark that was seen has gone, or a record that was not seen has come and gone.
                     if deadline.passed():
@@ -228,12 +229,12 @@ class SharedRecord(Generic[R]):
         time.sleep(seconds)
         return True
 
-    def _commit(self, writable: Writable, deadline: Deadline) -> R | None:
+    def _commit(self, writable: Writable, deadline: Deadline, *, there: bool = True) -> R | None:
         """Write it by a scope of its own and learn from what becomes of it; the record as a read would show it."""
         begun = self._watch.begun
-        kept = Kept(writable)
+        expecting = Expecting(writable, self._place.hash_attribute, there=there)
         scope = ReliableWriteScope(self._place.writer, independent=True)
-        scope.put(kept)
+        scope.put(expecting)
         try:
             receipt = self._settle(scope, deadline)
         except StaleRecordError as stale:
@@ -241,7 +242,7 @@ class SharedRecord(Generic[R]):
             if found is not None and found.record is None:
                 raise self._deleted() from stale
             raise
-        written = self._learn(self._place.stamped(kept.content, receipt.stamp), begun)
+        written = self._learn(self._place.stamped(expecting.content, receipt.stamp), begun)
         return None if written is None else written.record
 
     def _settle(self, scope: ReliableWriteScope, deadline: Deadline) -> Receipt:
@@ -280,7 +281,7 @@ class SharedRecords:
     def __init__(self, store: RecordStore, *, deleted_kept_seconds: float = limits.DELETED_KEPT_SECONDS) -> None:
         if not isinstance(store, RecordStore):
             raise TypeError(f"SharedRecords takes a RecordStore, not {type(store).__name__}: RecordStore(writer).")
-        if deleted_kept_seconds < 0:
+        if not 0 <= deleted_kept_seconds < math.inf:
             raise ConfigurationError(f"deleted_kept_seconds is {deleted_kept_seconds}; it takes 0 or more.")
         self._writer = store.writer
         self._deleted_kept_seconds = deleted_kept_seconds

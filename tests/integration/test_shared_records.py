@@ -553,6 +553,28 @@ def test_a_record_that_was_removed_without_a_mark_raises_too(bank: Bank) -> None
     assert service.shared.get(bank.kind, "a-1") is None
 
 
+def test_what_never_had_a_version_is_not_brought_back_either(bank: Bank) -> None:
+    """The record's own condition would take an absent item for one that was never saved."""
+    bank.world.client.put_item(TableName=bank.table, Item={"id": {"S": "a-1"}, "balance": {"N": "9"}})
+    service = bank.joined()
+    mine = service.account.read()
+    bank.world.client.delete_item(TableName=bank.table, Key={"id": {"S": "a-1"}})
+    for write in (service.account.put, service.account.delete):
+        with pytest.raises(RecordDeletedError):
+            write(mine)
+    assert bank.stored() is None
+
+
+def test_what_has_no_version_gets_one(bank: Bank) -> None:
+    bank.world.client.put_item(TableName=bank.table, Item={"id": {"S": "a-1"}, "balance": {"N": "9"}})
+    service, other = bank.joined(), bank.joined()
+    mine = other.account.read()
+    assert service.deposit(1).version == 1
+    with pytest.raises(StaleRecordError):
+        other.account.put(mine)
+    assert bank.balance() == 10
+
+
 def test_for_the_record_store_there_is_none(bank: Bank) -> None:
     service = bank.opened()
     service.shared.create(bank.kind(id="a-2", balance=1))
@@ -754,8 +776,9 @@ def test_what_is_not_meant_is_refused_at_once(bank: Bank) -> None:
     service = bank.service()
     with pytest.raises(TypeError, match="SharedRecords takes a RecordStore, not ReliableWriter"):
         SharedRecords(service.writer)  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="deleted_kept_seconds is -1"):
-        SharedRecords(service.store, deleted_kept_seconds=-1)
+    for kept in (-1, float("inf"), float("nan")):
+        with pytest.raises(ConfigurationError, match=f"deleted_kept_seconds is {kept}"):
+            SharedRecords(service.store, deleted_kept_seconds=kept)
     with pytest.raises(InvalidKeyError):
         service.shared.get(bank.kind, "a-1", "b")
     with pytest.raises(TypeError, match="derived from Record"):
