@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import gc
 import threading
+import time
 import types
 import weakref
 from collections.abc import Callable, Iterator
@@ -177,10 +178,11 @@ def test_a_thread_that_waits_for_its_turn_gives_up_in_time(bank: Bank) -> None:
     thread = threading.Thread(target=service.account.update, args=(slow,))
     thread.start()
     assert begun.wait(SECONDS_MAX)
-    change = deposit(5)
+    change, started = deposit(5), time.monotonic()
     with pytest.raises(CommitFailedError, match="other threads of this process") as waited:
         service.account.update(change, timeout_seconds=0.01)
     assert waited.value.retryable
+    assert time.monotonic() - started < SECONDS_MAX / 3
     assert service.account.read().balance == 100, "readers do not wait for writers"
     go_on.set()
     thread.join(SECONDS_MAX)
