@@ -239,7 +239,7 @@ class PendingReader:
     def _begun_at_commit(self, writes: Sequence[_Write], deadline: Deadline) -> list[Stamp]:
         """Those that had more operations than are in their entries: the others took effect in the commit point."""
         table = self._journal.table
-        keys = [(table, receipt_key(write.entry.write_id)) for write in writes]
+        keys = [(table, receipt_key(write_id)) for write_id in {write.entry.write_id for write in writes}]
         receipts = [read_receipt(item) for _, item in self._read(keys, _RECEIPT, deadline)]
         operations = {receipt.write_id: receipt.operations for receipt in receipts if receipt is not None}
         return [write.entry.stamp for write in writes if operations.get(write.entry.write_id, 0) > write.operations]

@@ -24,7 +24,9 @@ Place = tuple[str, ...]
 """Table and key in canonical form: see `operations.canonical_place`."""
 
 _DONE: Final = (Reading.MINE, Reading.SUPERSEDED)
+_TOMBSTONE: Final = ("pk", "stamp")
 _Keys = list[tuple[str, WireItem]]
+"""Of items by their tables; or the items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,36 +90,37 @@ class SightReader:
         """
         actions = {**whole, **in_stamps}
         tombstones = {place: tombstone_key(action) for place, action in actions.items()}
-        strictly = [(action.table, action.key) for action in whole.values()]
-        strictly += [(self._system_table, key) for key in tombstones.values()]
+        strictly = [*_keys_of(whole), *((self._system_table, key) for key in tombstones.values())]
+        attributes: dict[str, Sequence[str]] = {table: () for table, _ in strictly}
+        attributes[self._system_table] = _TOMBSTONE
         soon = Deadline.after(min(limits.LOOK_ELSEWHERE_SECONDS, deadline.remaining_seconds()), self._time)
-        attributes = {action.table: self._stamps_of(action) for action in in_stamps.values()}
-        all_of = {**{table: () for table, _ in strictly}, self._system_table: ("pk", "stamp")}
+        stamps = {action.table: self._stamps_of(action) for action in in_stamps.values()}
         pages = self._workers.run_all(
             [
-                *(partial(self._read_strictly, page, all_of, deadline) for page in batch_get_pages(strictly)),
-                *(
-                    partial(self._read_elsewhere, page, attributes, soon)
-                    for page in batch_get_pages((action.table, action.key) for action in in_stamps.values())
-                ),
+                *(partial(self._read_strictly, page, attributes, deadline) for page in batch_get_pages(strictly)),
+                *(partial(self._read_elsewhere, page, stamps, soon) for page in batch_get_pages(_keys_of(in_stamps))),
             ]
         )
-        key_names = {action.table: action.key_names for action in actions.values()}
-        records: dict[str, WireItem] = {}
-        items: dict[Place, WireItem] = {}
-        unread: set[str] = set()
-        for found, missed in pages:
-            unread |= missed
-            for table, item in found:
-                if table == self._system_table:
-                    records[item["pk"]["S"]] = item
-                else:
-                    items[canonical_place(table, [item[name] for name in key_names[table]])] = item
+        unread = {table for _, missed in pages for table in missed}
+        items, records = self._sorted([row for found, _ in pages for row in found], actions)
         return {
             place: make_sight(items.get(place), records.get(key["pk"]["S"]), self._names, self._time)
             for place, key in tombstones.items()
             if place in whole or actions[place].table not in unread
         }
+
+    def _sorted(
+        self, found: _Keys, actions: Mapping[Place, Action]
+    ) -> tuple[dict[Place, WireItem], dict[str, WireItem]]:
+        """Items by their places, tombstones by their names."""
+        key_names = {action.table: action.key_names for action in actions.values()}
+        records = {item["pk"]["S"]: item for table, item in found if table == self._system_table}
+        items = {
+            canonical_place(table, [item[name] for name in key_names[table]]): item
+            for table, item in found
+            if table != self._system_table
+        }
+        return items, records
 
     def _stamps_of(self, action: Action) -> tuple[str, ...]:
         return (*action.key_names, self._names.full, self._names.update)
@@ -140,3 +143,7 @@ class SightReader:
         parts = [[(table, key) for table, key in page if table == one] for one in sorted(tables)]
         read = [self._read_elsewhere(part, attributes, deadline) for part in parts]
         return [row for found, _ in read for row in found], {table for _, missed in read for table in missed}
+
+
+def _keys_of(actions: Mapping[Place, Action]) -> _Keys:
+    return [(action.table, action.key) for action in actions.values()]

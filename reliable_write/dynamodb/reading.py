@@ -32,8 +32,6 @@ class Reading:
     values: WireItem = field(default_factory=dict, repr=False)
     """Placeholders of both expressions."""
     index: str | None = None
-    whole_items: bool = False
-    """A local index fetches what it does not hold from the table, at a read unit or more for each item."""
     descending: bool = False
     page_items: int | None = None
     """Items examined by one request at most; None for 1 MB."""
@@ -51,7 +49,6 @@ class Reading:
             "ExpressionAttributeNames": dict(self.names) or None,
             "ExpressionAttributeValues": dict(self.values) or None,
             "IndexName": self.index,
-            "Select": "ALL_ATTRIBUTES" if self.whole_items else None,
             "ScanIndexForward": False if self.descending else None,
             "Limit": self.page_items,
             "ExclusiveStartKey": start,

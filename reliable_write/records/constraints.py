@@ -157,7 +157,7 @@ def _located(refusal: ConstraintViolationError, constraint: Constraint[Any], rec
 
 
 def _validated(constraint: Constraint[Any], record: C, changed: C) -> C:
-    """What was changed, as it would come back from the table."""
+    """The record with what was changed as it would come back from the table."""
     if type(changed) is not type(record):
         raise TypeError(f"{type(constraint).__name__} made a {type(changed).__name__} of a {type(record).__name__}.")
     try:
@@ -167,7 +167,9 @@ def _validated(constraint: Constraint[Any], record: C, changed: C) -> C:
         raise _located(
             ConstraintViolationError("was set to what it cannot be", loc=(path or "",)), constraint, record
         ) from error
+    instead = changed.model_copy()
     for name, field in type(record).__layout__.model.model_fields.items():
-        if field.exclude:  # no part of an item, so it would not come back
-            vars(valid)[name] = vars(changed)[name]
-    return valid
+        # An excluded field is no part of an item. What is not changed keeps its type: a union may come back as another.
+        if not field.exclude and vars(changed)[name] != vars(record)[name]:
+            vars(instead)[name] = vars(valid)[name]
+    return instead

@@ -1,8 +1,8 @@
 """`Record`: a pydantic model that is an item of a table.
 
 What is written is what pydantic's own serialisation gives (`model_dump` with aliases), so serializers, computed and
-excluded fields mean what they mean elsewhere; what is read is validated as the class says. In between stand only the
-tables of `stored`.
+excluded fields mean what they mean elsewhere; what is read is validated as the class says. The work is done in `items`
+and `loading`: a class of the caller's has private methods too, and ours would be overridden by accident.
 """
 
 from __future__ import annotations
@@ -10,28 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, Unpack, cast
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 from pydantic.errors import PydanticUndefinedAnnotation
-from pydantic_core import PydanticSerializationError
 
 from reliable_write.clock import TimeSource
-from reliable_write.errors import InvalidItemError, LoadProblem, RecordDefinitionError, RecordLoadError
+from reliable_write.errors import RecordDefinitionError
 from reliable_write.intents import Intent
-from reliable_write.operations import StampNames
 from reliable_write.records.constraints import Constraint, Constraints, gathered
-from reliable_write.records.fields import ITEM_CONTEXT
+from reliable_write.records.items import item_of
 from reliable_write.records.layout import Layout, layout_of
-from reliable_write.records.stored import loadable, store_attributes
+from reliable_write.records.loading import UnknownAttributes, loaded
 from reliable_write.records.writing import delete_intent, put_intent
-from reliable_write.values import UnstorableValue, shown_path
 
-UnknownAttributes = Literal["ignore", "keep", "refuse"]
-
-_STAMPS: Final = frozenset({StampNames().full, StampNames().update})
 _METHODS: Final = ("to_item", "from_item", "key", "unknown_attributes")
-_PROBLEMS_SHOWN: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +120,8 @@ class Record(BaseModel):
         that is. Raises `InvalidItemError` with the class and the path of what cannot be stored. Whether numbers,
         sizes and keys fit the table is looked at when the item is recorded in a scope.
         """
-        try:
-            dump = self._dumped(warnings="error")
-        except PydanticSerializationError:
-            return self._doubtful_item()
-        return self._item_of(dump)
+        item = item_of(self, type(self).__layout__)
+        return {**self._unknown_attributes, **item} if self._unknown_attributes else item
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> Self:
@@ -139,24 +129,15 @@ class Record(BaseModel):
 
         Raises `RecordLoadError`, whose message and causes hold no value of the item.
         """
-        layout = cls.__layout__
-        known, unknown = cls._parted(item, layout)
-        try:
-            record = cls.model_validate(known, strict=False)
-        except ValidationError as error:
-            problems = [LoadProblem(_path(one["loc"]), one["type"]) for one in _bare_errors(error)]
-        else:
-            if unknown:
-                record._unknown_attributes = unknown  # noqa: SLF001 - of this very class
-            return record
-        # Outside the handler: pydantic's error shows values, and must not hang on to ours.
-        raise _load_error(cls, item, problems)
+        record, unknown = loaded(cls.__layout__, item, cls.__record_options__.unknown)
+        if unknown:
+            record._unknown_attributes = unknown  # noqa: SLF001 - of this very class
+        return cast("Self", record)
 
     def key(self) -> dict[str, Any]:
         """The record's key, as values DynamoDB takes, by attribute name."""
         layout = type(self).__layout__
-        values = self.__dict__
-        return {key.attribute: layout.stored(key.field, values[key.field]) for key in layout.keys}
+        return {key.attribute: layout.stored(key.field, getattr(self, key.field)) for key in layout.keys}
 
     def unknown_attributes(self) -> Mapping[str, Any]:
         """Attributes that are no fields of the class, as they were read; kept only with `unknown="keep"`."""
@@ -169,67 +150,6 @@ class Record(BaseModel):
     def __reliable_delete__(self) -> Intent:
         """See `Writable`."""
         return delete_intent(self)
-
-    def _dumped(self, warnings: Literal["error", "none"]) -> dict[str, Any]:
-        # Not self.model_dump: what a class makes of that for its own API is not what its table holds.
-        return BaseModel.model_dump(self, by_alias=True, context=ITEM_CONTEXT, warnings=warnings)
-
-    def _item_of(self, dump: dict[str, Any]) -> dict[str, Any]:
-        layout = type(self).__layout__
-        nones, empty_sets = layout.none_left_out, layout.empty_set_left_out
-        present = {
-            name: value
-            for name, value in dump.items()
-            if value or not ((value is None and name in nones) or name in empty_sets)
-        }
-        try:
-            store_attributes(present)
-        except UnstorableValue as refusal:
-            unstorable = refusal
-        else:
-            return {**self._unknown_attributes, **present} if self._unknown_attributes else present
-        raise unstorable.at(type(self).__name__, table=layout.table)
-
-    def _doubtful_item(self) -> dict[str, Any]:
-        """The item of a record in which pydantic finds a value that its field does not take.
-
-        It is sometimes wrong about unions, so the item is read back: what does not come back as it was is refused.
-        """
-        item = self._item_of(self._dumped(warnings="none"))
-        try:
-            again = self.from_item(item)
-        except RecordLoadError as error:
-            path = error.problems[0].path
-        else:
-            found = again._item_of(again._dumped(warnings="none"))  # noqa: SLF001 - another of this class
-            path = next((name for name in item if name not in found or not _same(item[name], found[name])), "")
-            if not path:
-                return item
-        raise InvalidItemError(
-            f"{type(self).__name__}: {shown_path(path)} holds what its field does not take, so it could not be read "
-            "back. It was assigned or copied without validation; validate_assignment=True finds that earlier.",
-            path=path,
-            table=type(self).__layout__.table,
-        )
-
-    @classmethod
-    def _parted(cls, item: Mapping[str, Any], layout: Layout) -> tuple[dict[str, Any], dict[str, Any]]:
-        known: dict[str, Any] = dict.fromkeys(layout.sets_required, frozenset())
-        unknown: dict[str, Any] = {}
-        fields = layout.read
-        for name, value in item.items():
-            if name in fields:
-                known[name] = loadable(value)
-            elif name not in layout.computed and name not in _STAMPS:
-                unknown[name] = value
-        policy = cls.__record_options__.unknown
-        if unknown and policy == "refuse":
-            raise _load_error(cls, item, [LoadProblem(name, "unknown_attribute") for name in unknown])
-        return known, unknown if policy == "keep" else {}
-
-
-def _same(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and bool(one == other)
 
 
 def _check_line(model: type[Record], table: object) -> None:
@@ -244,26 +164,3 @@ def _check_line(model: type[Record], table: object) -> None:
             raise RecordDefinitionError(
                 f'{model.__name__}.{name} hides a method of Record. Name the field otherwise, with alias="{name}".'
             )
-
-
-def _bare_errors(error: ValidationError) -> list[Any]:
-    return list(error.errors(include_url=False, include_input=False, include_context=False))
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
-    return "".join(steps).removeprefix(".")
-
-
-def _load_error(model: type[Record], item: Mapping[str, Any], problems: list[LoadProblem]) -> RecordLoadError:
-    layout = model.__layout__
-    names = [key.attribute for key in layout.keys]
-    shown = ", ".join(f"{shown_path(one.path)} ({one.kind})" for one in problems[:_PROBLEMS_SHOWN])
-    more = f" and {len(problems) - _PROBLEMS_SHOWN} more" if len(problems) > _PROBLEMS_SHOWN else ""
-    return RecordLoadError(
-        f"An item of {layout.table} is no {model.__name__}: {shown}{more}. Which item: this error's `key` "
-        f"({', '.join(names)}); what is wrong: pydantic's kinds of problem, by attribute.",
-        table=layout.table,
-        key={name: item[name] for name in names if name in item},
-        problems=tuple(problems),
-    )

@@ -59,10 +59,9 @@ class Asked:
             )
         self._filter = self._encoded(condition)
 
-    def reading(self, *, consistent: bool, descending: bool, page_items: int | None, whole: bool) -> Reading:
-        """The Query, or the Scan where no key was asked for; `whole` where whole items are wanted of it."""
+    def reading(self, *, consistent: bool, descending: bool, page_items: int | None) -> Reading:
+        """The Query, or the Scan where no key was asked for."""
         (key, filter_), names, values = build_reading((self._key, self._filter), self._where)
-        index = self._index
         return Reading(
             table=self._layout.table,
             consistent=consistent,
@@ -70,8 +69,7 @@ class Asked:
             filter=filter_,
             names=names,
             values=values,
-            index=None if index is None else index.name,
-            whole_items=whole and index is not None and index.local and index.projected is not None,
+            index=None if self._index is None else self._index.name,
             descending=descending,
             page_items=page_items,
         )
@@ -133,14 +131,16 @@ class Asked:
 
 
 def check_whole(kind: type[Record], index: Index) -> None:
-    """Refuse to make records of what a global index holds of them.
+    """Refuse to make records of what an index holds of them.
 
-    Fields with defaults would be filled in, and the next put would write those over what is in the table.
+    Fields with defaults would be filled in, and the next put would write those over what is in the table. A local index
+    could be asked for whole items (`Select`), but not every engine then gives them.
     """
-    if index.local or index.projected is None:
+    if index.projected is None:
         return
-    layout = kind.__layout__
-    missing = [field for field, attribute in layout.attributes.items() if attribute not in index.projected]
+    layout, model = kind.__layout__, kind.model_fields
+    fields = {field: attribute for field, attribute in layout.attributes.items() if not model[field].exclude}
+    missing = [field for field, attribute in fields.items() if attribute not in index.projected]
     if kind.__record_options__.unknown == "keep":
         missing.append("unknown attributes")
     if missing:

@@ -130,7 +130,6 @@ class RecordReader(Generic[R]):
             consistent=self._consistent_by(index, walk.consistent, decided=consistent),
             descending=walk.descending,
             page_items=walk.request_items,
-            whole=not walk.fetch,
         )
         items = self._items(reading)
         if walk.fetch:

@@ -178,9 +178,9 @@ class RecordStore:
 
         `range` is a condition on the range key, or a value it is equal to. `filter` leaves out records after they were
         read and paid for. `limit` counts records yielded, `page_size` items that one request examines (1 MB at most in
-        any case). `index` is a secondary index, whose own keys `hash` and `range` are then. A global index that does
-        not hold all attributes of the record is refused unless `fetch=True` reads the records found from the table; of
-        those that are gone by then nothing is said.
+        any case). `index` is a secondary index, whose own keys `hash` and `range` are then. One that does not hold all
+        attributes of the record is refused unless `fetch=True` reads the records found from the table; those that are
+        gone by then are left out.
 
         What is wrong is raised here; so is decided here whether the reads are consistent, not when they are made.
         """

@@ -73,7 +73,8 @@ def _changes(record: Constrained, written: Constrained) -> dict[str, Change]:
     if written is record:
         return {}
     before, after = vars(record.model_copy(deep=True)), vars(written)
-    return {name: (before[name], after[name]) for name in before if before[name] != after[name]}
+    fields = type(record).__layout__.model.model_fields
+    return {name: (before[name], after[name]) for name in fields if before[name] != after[name]}
 
 
 def _moving(record: Constrained, changes: Mapping[str, Change]) -> Callable[[Outcome], None]:

@@ -156,7 +156,7 @@ def main() -> None:
 WRONG_USES = {
     "scope.put_item(1, Item=3)": "arg-type",
     "scope.put_item('employees', item={'id': 'p-7'})": "call-arg",
-    "scope.delete_items('people', 7)": "arg-type",
+    "scope.delete_items('people', 7)": "call-overload",
     "scope.commit().stmap": "attr-defined",
     "writer.commit()": "attr-defined",
     "receipt: str = scope.commit()": "assignment",

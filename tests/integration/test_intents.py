@@ -127,8 +127,9 @@ def test_unknown_is_told_and_then_what_came_of_it(plain_world: World) -> None:
     thing = Thing(table, "a")
     scope = ReliableWriteScope(writer)
     scope.put(thing)
-    with FaultPlan(writer.client).on("PutItem", lose_answer, "after"), pytest.raises(CommitUnknownError):
+    with FaultPlan(writer.client).on("PutItem", lose_answer, "after"), pytest.raises(CommitUnknownError) as unknown:
         scope.commit()
+    assert unknown.value.scope is scope
     assert thing.told == [Outcome.UNKNOWN]
     scope.commit()
     assert thing.told == [Outcome.UNKNOWN, Outcome.WRITTEN]

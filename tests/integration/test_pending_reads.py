@@ -9,6 +9,7 @@ import os
 import random
 import re
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,22 @@ def test_a_process_killed_half_way_leaves_a_fractured_write(world: World) -> Non
     settled(world)
     again = world.writer().look_many([(table, {"id": "mark"}) for table in tables])
     assert again == (Look({"id": "mark", "value": "new"}, (), 0),) * 3
+
+
+def test_a_key_is_found_however_its_number_is_spelled(world: World) -> None:
+    table = world.table("one", "id:S", "at:N")
+    writer = world.writer()
+    scope = ReliableWriteScope(writer)
+    scope.put_item(table, Item={**KEY, "at": Decimal("1.0"), "v": "new"})
+    plan = FaultPlan(writer.client).on("PutItem", crash, having=f'"{table}"'.encode())
+    with pytest.raises(SimulatedCrash):
+        scope.commit()
+    assert plan.injected
+    reader = world.writer()
+    assert len(reader.look(table, {"at": 1, "id": "x"}).pending) == 1
+    assert reader.look(table, {**KEY, "at": 2}).settled
+    settled(world)
+    assert reader.look(table, {"at": Decimal("1.00"), "id": "x"}) == Look({**KEY, "at": 1, "v": "new"}, (), 0)
 
 
 # --- what is done, whoever did it ---------------------------------------------------------------------------------

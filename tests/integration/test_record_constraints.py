@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Any
+from uuid import UUID, uuid4
 
 import pytest
 from pydantic import ConfigDict, Field, ValidationError, field_validator
@@ -115,6 +117,34 @@ def test_what_they_change_is_written_and_the_local_object_learns_it_with_the_out
     scope.commit()
     assert (ada.name, ada.tags, ada.note, ada.version) == ("Ada", ["tidy"], "mine", 1)
     assert RecordStore(writer).get(employees, "a") == employees(id="a", name="Ada", tags=["tidy"], version=1)
+
+
+def test_what_they_do_not_change_stays_as_it_is_also_where_a_table_would_give_it_back_otherwise(
+    world: World, store: RecordStore
+) -> None:
+    class Named(Constraint["Mixed"]):
+        def before_save(self, record: Mixed) -> None:
+            record.name = f"{record.name}!{record._private}"
+            record.twice = record.name * 2
+
+    class Mixed(Record, table=world.table("mixed"), constraints=[Named, Named]):
+        id: Annotated[str, HashKey()]
+        name: str
+        number: UUID | str
+        twice: str = Field(default="", exclude=True)
+
+        @functools.cached_property
+        def loud(self) -> str:
+            return self.name.upper()
+
+        _private: int = 0
+
+    record = Mixed(id="a", name="x", number=uuid4())
+    assert record.loud == "X"
+    record._private = 7
+    store.put(record)
+    assert (record.name, type(record.number), record._private) == ("x!7!7", UUID, 7)
+    assert record.twice == "x!7!7x!7!7"
 
 
 def test_what_was_set_to_something_else_meanwhile_stays(world: World, employees: type[Employee]) -> None:

@@ -21,6 +21,7 @@ from reliable_write import (
     ConsistentReadRefusedError,
     ConsistentReadScope,
     DuplicateKeyError,
+    FloatAs,
     HashKey,
     InvalidExpressionError,
     InvalidItemError,
@@ -398,13 +399,19 @@ def test_an_index_is_queried_by_its_own_keys(store: RecordStore, jobs: type[Job]
     assert len(list(store.scan(jobs, index="by-city"))) == 4
 
 
-def test_a_local_index_that_holds_only_keys_gives_whole_records(store: RecordStore, jobs: type[Job]) -> None:
+def test_an_index_gives_whole_records_on_every_engine(every_world: World) -> None:
+    store, jobs = RecordStore(every_world.writer()), placed(Job, job_table(every_world))
     store.put_all(yearly(jobs, range(2018, 2020), pay=7))
-    found = list(store.query(jobs, ADA, "London", index="in-city", consistent=True))
-    assert [job.salary for job in found] == [7, 7]
+    for index, hash_value, range_value in (
+        ("in-city", ADA, "London"),
+        ("by-city", "London", Key("started").gt("2000")),
+        ("by-city-keys", "London", None),
+    ):
+        found = store.query(jobs, hash_value, range_value, index=index, fetch=index != "by-city")
+        assert [job.salary for job in found] == [7, 7]
 
 
-def test_a_global_index_that_lacks_attributes_is_refused_by_name_or_read_from_the_table(
+def test_an_index_that_lacks_attributes_is_refused_by_name_or_its_records_are_read_from_the_table(
     store: RecordStore, jobs: type[Job]
 ) -> None:
     """Filled in with defaults, `salary` would be 0 here, and the next put would write that."""
@@ -413,6 +420,8 @@ def test_a_global_index_that_lacks_attributes_is_refused_by_name_or_read_from_th
         store.query(jobs, "London", index="by-city-keys")
     with pytest.raises(UnsupportedOperationError, match="fetch=True"):
         store.scan(jobs, index="by-city-keys")
+    with pytest.raises(UnsupportedOperationError, match="grade, salary would be missing"):
+        store.query(jobs, ADA, "London", index="in-city")
     found = store.query(jobs, "London", index="by-city-keys", fetch=True, descending=True, page_size=2, limit=2)
     assert [(job.started.year, job.salary) for job in found] == [(2020, Decimal(7)), (2019, Decimal(7))]
 
@@ -470,7 +479,7 @@ def test_a_global_index_in_a_consistent_scope_is_skipped_or_refused_and_a_local_
     skipping, refusing = RecordStore(writer), RecordStore(writer, on_index="refuse")
     with FaultPlan(writer.client) as plan, ConsistentReadScope():
         list(skipping.query(jobs, "London", index="by-city"))
-        list(refusing.query(jobs, ADA, index="in-city"))
+        list(refusing.query(jobs, ADA, index="in-city", fetch=True))
         list(refusing.query(jobs, "London", index="by-city", consistent=False))
         with pytest.raises(ConsistentReadRefusedError, match="by-city") as refused:
             refusing.query(jobs, "London", index="by-city")
@@ -578,6 +587,28 @@ def test_a_look_tells_the_record_and_what_is_pending_on_it(world: World, things:
 
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+def test_a_float_is_compared_as_its_field_keeps_it(world: World, store: RecordStore) -> None:
+    class Rate(Record, table=world.table("rates")):
+        id: Annotated[str, HashKey()]
+        number: Annotated[float, FloatAs.NUMBER]
+        text: Annotated[float, FloatAs.STRING]
+
+    store.put_all([Rate(id="a", number=0.1, text=0.1), Rate(id="b", number=0.2, text=0.2)])
+    assert [rate.id for rate in store.scan(Rate, filter=Attr("number").gt(0.15))] == ["b"]
+    assert [rate.id for rate in store.scan(Rate, filter=Attr("text").eq(0.1))] == ["a"]
+
+
+def test_an_index_is_refused_where_unknown_attributes_are_kept(world: World, store: RecordStore) -> None:
+    class Keys(Record, table=job_table(world), unknown="keep"):
+        employee: Annotated[UUID, HashKey()]
+        started: Annotated[date, RangeKey()]
+        city: str
+
+    with pytest.raises(UnsupportedOperationError, match="unknown attributes would be missing"):
+        store.query(Keys, "London", index="by-city-keys")
+    assert list(store.query(placed(Keys, Keys.__layout__.table), "London", index="by-city")) == []
 
 
 def test_a_datetime_and_a_number_are_keys_too(world: World, store: RecordStore) -> None:

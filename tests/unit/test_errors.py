@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 import pickle
 import re
+import threading
 from typing import Any
 
 import boto3
@@ -66,6 +67,12 @@ def test_every_error_crosses_a_process_pool_with_its_facts(kind: type[ReliableWr
     assert str(again) == "what happened"
     assert again.message == "what happened"
     assert {name: getattr(again, name) for name in facts} == facts
+
+
+def test_the_scope_of_an_unknown_commit_stays_in_its_process() -> None:
+    error = errors.CommitUnknownError("what happened", write_id="an-id", scope=threading.Lock())
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert (again.write_id, again.scope) == ("an-id", None)
 
 
 @pytest.mark.parametrize("kind", [*CLASSES, ReliableWriteError], ids=lambda kind: kind.__name__)
