@@ -253,14 +253,28 @@ def test_a_child_goes_on_with_what_the_parent_held(bank: Bank, forking: Service)
 
 def test_locks_that_are_held_at_the_fork_are_left_behind(bank: Bank, forking: Service) -> None:
     account = forking.account
-    with account._watch._process.looking, account._turn._lock, forking.shared._held._lock:
+    locks = (account._watch._process.looking, account._turn._lock, forking.shared._held._lock)
+    are_held, let_go = threading.Event(), threading.Event()
 
-        def in_the_child() -> int:
-            again = forking.shared.get(bank.kind, "a-1")
-            assert again is forking.account
-            return again.update(deposit(5)).balance
+    def hold() -> None:
+        """In another thread: some of them would let their own thread in again."""
+        with locks[0], locks[1], locks[2]:
+            are_held.set()
+            assert let_go.wait(SECONDS_MAX)
 
+    def in_the_child() -> int:
+        again = forking.shared.get(bank.kind, "a-1")
+        assert again is forking.account
+        return again.update(deposit(5)).balance
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert are_held.wait(SECONDS_MAX)
         assert in_child(in_the_child) == 105
+    finally:
+        let_go.set()
+        thread.join(SECONDS_MAX)
 
 
 def test_a_child_forked_inside_a_change_may_write(bank: Bank, forking: Service) -> None:
