@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         PropagationPendingError,
         ReadFailedError,
         RecordDefinitionError,
+        RecordDeletedError,
         RecordLoadError,
         ReliableWriteError,
         ScopeClosedError,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
         Version,
         VersionMode,
     )
+    from reliable_write.records.shared import SharedRecord, SharedRecords
     from reliable_write.recovery import ResumeReport, WriteState
     from reliable_write.scope import ReliableWriteScope, UncommittedScopeWarning
     from reliable_write.settings import Destination, Settings
@@ -106,6 +108,7 @@ __all__ = [
     "Receipt",
     "Record",
     "RecordDefinitionError",
+    "RecordDeletedError",
     "RecordLoadError",
     "RecordLook",
     "RecordStore",
@@ -115,6 +118,8 @@ __all__ = [
     "ResumeReport",
     "ScopeClosedError",
     "Settings",
+    "SharedRecord",
+    "SharedRecords",
     "StaleRecordError",
     "TooLateError",
     "TooManyOperationsError",
@@ -135,6 +140,8 @@ _HOMES = {
     "RangeKey": "reliable_write.records",
     "Constraint": "reliable_write.records",
     "Record": "reliable_write.records",
+    "SharedRecord": "reliable_write.records.shared",
+    "SharedRecords": "reliable_write.records.shared",
     "RecordLook": "reliable_write.records",
     "RecordStore": "reliable_write.records",
     "Version": "reliable_write.records",

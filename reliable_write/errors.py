@@ -24,6 +24,7 @@
     |- WrongThreadError           (RuntimeError)   misuse: a scope used by a second thread or process
     |- RecordDefinitionError      (TypeError)      misuse: a record class that no table can hold
     |- RecordLoadError                             an item that is no record of its class
+    |- RecordDeletedError                          a shared record that somebody has deleted
     |- EntryNotFoundError                          no journal entry has this write id
     |- TooLateError                                somebody else moved the entry first
     |- ReadFailedError                             a read got no answer; nothing was written by it
@@ -272,6 +273,16 @@ class RecordLoadError(ReliableWriteError):
     table: str | None = None
     key: Mapping[str, Any] | None = None
     problems: Sequence[LoadProblem] = ()
+
+
+class RecordDeletedError(ReliableWriteError):
+    """A shared record was deleted, by whomever; nothing was written, and nothing old is shown.
+
+    `table` and `key` tell which. The key is not in the message.
+    """
+
+    table: str | None = None
+    key: Mapping[str, Any] | None = None
 
 
 class EntryNotFoundError(ReliableWriteError):

@@ -118,6 +118,14 @@ SCHEMA_TTL_SECONDS: Final = 300.0
 SCHEMA_REFRESH_SECONDS: Final = 1.0
 SCHEMA_RETRY_SECONDS: Final = 30.0
 """A known schema outlives a failed refresh: writing must not depend on the control plane."""
+SHARED_WRITE_SECONDS: Final = 30.0
+"""How long a write of a shared record goes on trying: some dozens of tries beside a handful of other processes. It
+answers within this and one commit."""
+SHARED_RETRY_BASE_SECONDS: Final = 0.02
+SHARED_RETRY_CAP_SECONDS: Final = 1.0
+"""Between the tries of an update: full jitter up to base * 2**n, capped. The base is what a read and a commit take."""
+DELETED_KEPT_SECONDS: Final = 86_400.0
+"""How long others are told that a shared record was deleted: whoever holds one looks at it more often than that."""
 FLUSH_LINGER_SECONDS: Final = 1.0
 """A finished entry waits this long for company before its deletion is sent; a full batch goes at once."""
 
@@ -136,6 +144,7 @@ UNCLASSIFIED_ATTEMPTS_MAX: Final = 20
 TABLE_MISSING_SECONDS: Final = 600.0
 ZSTD_LEVEL: Final = 3
 
+assert SHARED_WRITE_SECONDS > 2 * ATTEMPT_DEADLINE_SECONDS, "a commit without an answer can be asked for once more"
 assert SCHEDULED_AUDIT_MARGIN_SECONDS >= 2 * SIGNED_REQUEST_SECONDS, "two clocks, each as wrong as is answered"
 assert RECEIPT_RETENTION_SECONDS_MIN > 2 * COLLECTION_WAIT_SECONDS, "nothing of its write may still be under way"
 assert SCOPE_ITEMS_MAX == 625  # noqa: PLR2004 - the promise of the first page

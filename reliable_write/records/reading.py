@@ -27,6 +27,7 @@ from reliable_write.reads import OnIndex, consistent_here
 from reliable_write.recording import schema_of
 from reliable_write.records.constraints import after_load
 from reliable_write.records.layout import Layout
+from reliable_write.records.marks import is_marked
 from reliable_write.records.model import Record
 from reliable_write.records.queries import Asked, check_whole
 from reliable_write.values import WireItem, canonical_value, decode_item, encode_item
@@ -91,19 +92,19 @@ class RecordReader(Generic[R]):
             item = self._engine.reader.get(
                 self._layout.table, wire, self._engine.attempt_deadline(), consistent=self._consistent(consistent)
             )
-        return None if item is None else self._loaded(item)
+        return self._loaded(item)
 
     def look(self, key: Sequence[Any], wait: float) -> RecordLook[R]:
         """See `RecordStore.look`."""
         (look,) = look_many(self._engine, [(self._layout.table, key_of(self._layout, key))], wait)
-        record = None if look.item is None else self._record(look.item)
+        record = None if look.item is None or is_marked(look.item) else self._record(look.item)
         return RecordLook(record, look.pending, fractured=look.fractured, settled=look.settled)
 
     def batch_get(self, keys: Iterable[Any], consistent: bool | None) -> list[R | None]:
         """See `RecordStore.batch_get`."""
         wires = [self._wire_key(key if isinstance(key, tuple) else (key,)) for key in keys]
         found = self._fetched(wires, consistent=self._consistent(consistent))
-        return [None if item is None else self._loaded(item) for item in found]
+        return [self._loaded(item) for item in found]
 
     def query(self, hash_value: Any, range_condition: Any, walk: Walk) -> Iterator[R]:
         """See `RecordStore.query`."""
@@ -137,8 +138,9 @@ class RecordReader(Generic[R]):
 
     def _records(self, pages: Iterator[Sequence[WireItem]]) -> Iterator[R]:
         for items in pages:
-            for item in items:
-                yield self._loaded(item)
+            for record in map(self._loaded, items):
+                if record is not None:
+                    yield record
 
     def _items(self, reading: Reading) -> Iterator[Sequence[WireItem]]:
         start: WireItem | None = None
@@ -220,7 +222,10 @@ class RecordReader(Generic[R]):
     def _wire_key(self, key: Sequence[Any]) -> WireItem:
         return encode_item(key_of(self._layout, key), f"a key of {self._layout.table}")
 
-    def _loaded(self, item: WireItem) -> R:
+    def _loaded(self, item: WireItem | None) -> R | None:
+        """None where there is no item, and where it is the mark of a deleted shared record."""
+        if item is None or is_marked(item):
+            return None
         names = self._engine.installation.names
         return self._record(
             decode_item({name: value for name, value in item.items() if name not in (names.full, names.update)})
@@ -235,7 +240,7 @@ class RecordReader(Generic[R]):
         try:
             yield
         except CallFailed as failure:
-            raise _read_failed(failure, self._layout.table) from failure
+            raise read_failed(failure, self._layout.table) from failure
 
 
 def layout_of_kind(kind: type[Record]) -> Layout:
@@ -260,7 +265,8 @@ def _canonical(key: WireItem) -> tuple[str, ...]:
     return tuple(canonical_value(key[name]) for name in sorted(key))
 
 
-def _read_failed(failure: CallFailed, table: str) -> ReadFailedError | UnknownTableError:
+def read_failed(failure: CallFailed, table: str) -> ReadFailedError | UnknownTableError:
+    """A call that failed, as an error of the library."""
     if failure.kind is FailureKind.TABLE_MISSING:
         return UnknownTableError(f"Table {table!r} does not exist here. Check the name, or create it.", table=table)
     advice = "Read again."

@@ -48,6 +48,11 @@ class RecordStore:
         self._writer = writer
         self._on_index = on_index
 
+    @property
+    def writer(self) -> HasEngine:
+        """The writer it writes by."""
+        return self._writer
+
     # --- writing ----------------------------------------------------------------------------------------------------
 
     def put(

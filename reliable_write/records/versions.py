@@ -16,6 +16,7 @@ from reliable_write.clock import TimeSource
 from reliable_write.errors import FailedCondition, InvalidItemError, StaleRecordError
 from reliable_write.records.fields import VersionMode
 from reliable_write.records.layout import Layout, VersionField
+from reliable_write.records.marks import is_marked
 
 _TICK: Final = timedelta(microseconds=1)
 
@@ -61,6 +62,12 @@ def unless_stale(layout: Layout, version: VersionField, local: Any) -> Given:
 def stale(layout: Layout, version: VersionField, local: Any, failure: FailedCondition) -> StaleRecordError:
     """What to tell where that condition was false. Versions are no secrets: they are in the message."""
     expected = None if local == version.initial else local
+    if failure.item is not None and is_marked(failure.item):
+        return StaleRecordError(
+            f"{failure.operation}: {layout.model.__name__} in {layout.table} is stale: a shared record was deleted "
+            "here, which a mark tells. Nothing of this write was written. SharedRecords.create makes a new one.",
+            expected=expected,
+        )
     actual = _found(version, failure.item)
     return StaleRecordError(
         f"{failure.operation}: {layout.model.__name__} in {layout.table} is stale: its version is {_told(expected)}, "

@@ -217,7 +217,7 @@ def test_unprocessed_keys_are_asked_for_again_until_the_deadline(world: World, t
     assert (plan.injected, plan.count("BatchGetItem")) == (2, 3)
     with (
         FaultPlan(writer.client).on("BatchGetItem", unprocessed),
-        pytest.raises(ReadFailedError, match="UnprocessedKeys") as failed,
+        pytest.raises(ReadFailedError, match=r"UnprocessedKeys|DeadlinePassed") as failed,
     ):
         store.batch_get(things, keys)
     assert failed.value.retryable

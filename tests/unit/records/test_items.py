@@ -244,7 +244,7 @@ class Fixed(tzinfo):
         ({True: "a"}, "bool"),
         ({None: "a"}, "NoneType"),
     ],
-    ids=str,
+    ids=lambda given: given if isinstance(given, str) else type(given).__name__,
 )
 def test_what_cannot_be_stored_is_refused_by_class_and_path(value: Any, words: str) -> None:
     refused(Sample(x=value), "x", words)
