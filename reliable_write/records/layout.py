@@ -164,7 +164,7 @@ class _LayoutMaker:
             none_left_out=frozenset(self._attributes[name] for name in self._fields if self._is_none_by_default(name)),
             empty_set_left_out=frozenset(self._attributes[name] for name in sets if self._is_empty_by_default(name)),
             sets_required=tuple(self._attributes[name] for name in sets if self._fields[name].is_required()),
-            key_validators={name: SchemaValidator(self._shapes.validator_schema(name)) for name in keys},
+            key_validators={name: self._shapes.validator(name) for name in keys},
         )
 
     def _hash_key(self) -> KeyField:

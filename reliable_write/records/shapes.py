@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
+from pydantic_core import SchemaValidator
+
 from reliable_write.records.fields import FloatAs
 
 Schema = Mapping[str, Any]
@@ -67,12 +69,12 @@ class Shapes:
             for part in schema.get("computed_fields", ())
         }
 
-    def validator_schema(self, field: str) -> Any:
-        """A schema that validates one field's value by itself, as the class would."""
-        schema = self.fields[field]["schema"]
-        if not self.definitions:
-            return schema
-        return {"type": "definitions", "schema": schema, "definitions": list(self.definitions.values())}
+    def validator(self, field: str) -> SchemaValidator:
+        """Validates one field's value by itself, as the class would: its own validators and configuration count."""
+        schema: Any = self.fields[field]["schema"]
+        if self.definitions:
+            schema = {"type": "definitions", "schema": schema, "definitions": list(self.definitions.values())}
+        return SchemaValidator(schema, self.model.get("config"))
 
     def places(self) -> Iterator[Place]:
         """Every schema of a value inside the class whose serializer is pydantic's own, and FloatAs's places."""

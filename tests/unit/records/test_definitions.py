@@ -97,6 +97,10 @@ class Half(enum.Enum):
     HALF = 0.5
 
 
+def _text(value: object) -> str:
+    return str(value)
+
+
 FLOATS: list[tuple[Any, str]] = [
     (float, "rate"),
     (float | None, "rate"),
@@ -140,7 +144,7 @@ def test_a_choice_may_stand_outside_and_counts_for_all_floats_inside(kind: Any, 
         set[Annotated[float, FloatAs.NUMBER]],
         Annotated[float, Field(gt=0), FloatAs.NUMBER],
         Annotated[float, FloatAs.NUMBER, Field(gt=0)],
-        Annotated[float, PlainSerializer(str)],
+        Annotated[float, PlainSerializer(_text)],
         Any,
     ],
     ids=str,

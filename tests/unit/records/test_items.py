@@ -363,12 +363,13 @@ def test_an_attribute_named_as_an_aliased_field_is_not_taken_for_it() -> None:
 
 def test_a_strict_class_is_loaded_all_the_same() -> None:
     class Strict(Record, table="strict", strict=True):
-        id: Annotated[UUID, HashKey()]
+        id: Annotated[UUID, HashKey(), Field(strict=True)]
         day: date
         count: Annotated[int, Field(strict=True)]
         rate: Annotated[float, FloatAs.NUMBER]
 
     record = Strict(id=UUID(int=1), day=date(2024, 1, 1), count=1, rate=1.0)
+    assert Strict.__layout__.key_of(str(UUID(int=1))) == record.key()
     assert typed(through_the_wire(record)) == typed(record)
 
 
@@ -442,6 +443,13 @@ def test_stamps_never_come_into_a_record(model: type[Ignoring]) -> None:
 def test_a_key_is_made_of_what_the_fields_take() -> None:
     key_of = Employee.__layout__.key_of
     assert key_of(UUID(int=7), date(2024, 2, 29)) == key_of(*KEY.values()) == KEY
+
+
+def test_a_key_that_is_looked_for_is_made_by_the_classs_own_configuration() -> None:
+    class Lower(Record, table="lower", str_to_lower=True):
+        id: Annotated[str, HashKey()]
+
+    assert Lower.__layout__.key_of("ABC") == Lower(id="ABC").key() == {"id": "abc"}
 
 
 def key_error(*values: Any, model: type[Record] = Employee) -> str:
