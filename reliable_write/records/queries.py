@@ -113,7 +113,7 @@ class Asked:
             unstorable = refusal
         except PydanticSerializationError:
             raise InvalidExpressionError(
-                f"{self._where}: {field} is compared with a {type(value).__name__}, which it cannot be."
+                f"{self._where}: {field} is compared with a value of type {type(value).__name__}, which it cannot be."
             ) from None
         raise unstorable.at(f"{self._where}, a condition", table=self._layout.table)
 

@@ -14,7 +14,7 @@ import pytest
 from boto3.dynamodb.conditions import Attr, ConditionBase, Key
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
-from pydantic import Field
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from reliable_write import (
     ConfigurationError,
@@ -598,6 +598,50 @@ def test_a_float_is_compared_as_its_field_keeps_it(world: World, store: RecordSt
     store.put_all([Rate(id="a", number=0.1, text=0.1), Rate(id="b", number=0.2, text=0.2)])
     assert [rate.id for rate in store.scan(Rate, filter=Attr("number").gt(0.15))] == ["b"]
     assert [rate.id for rate in store.scan(Rate, filter=Attr("text").eq(0.1))] == ["a"]
+
+
+def test_a_part_of_a_text_and_a_member_of_a_set_are_no_values_of_their_field(world: World, store: RecordStore) -> None:
+    class Day(Record, table=world.table("days", "id:S", "day:S")):
+        id: Annotated[str, HashKey()]
+        day: Annotated[
+            date, PlainSerializer(lambda day: day.strftime("%Y/%m/%d")), BeforeValidator(slashed), RangeKey()
+        ]
+        people: set[UUID] = set()
+
+    store.put_all([Day(id="a", day=date(year, 1, 2), people={ADA} if year == 2020 else set()) for year in (2020, 2021)])
+    assert [day.day.year for day in store.query(Day, "a", Key("day").begins_with("2021/"))] == [2021]
+    assert [day.day.year for day in store.query(Day, "a", Key("day").lt(date(2020, 6, 1)))] == [2020]
+    assert [day.day.year for day in store.scan(Day, filter=Attr("people").contains(ADA))] == [2020]
+    with pytest.raises(InvalidExpressionError, match="day is compared with a value of type int"):
+        store.query(Day, "a", 7)
+
+
+def slashed(value: object) -> object:
+    return value.replace("/", "-") if isinstance(value, str) else value
+
+
+def test_an_index_that_was_added_since_is_found(world: World, store: RecordStore) -> None:
+    plain = world.table("jobs", "employee:S", "started:S")
+    jobs = placed(Job, plain)
+    with pytest.raises(UnknownTableError, match="it has: none"):
+        store.query(jobs, "London", index="by-city")
+    world.client.delete_table(TableName=plain)
+    world.client.create_table(**indexed(plain))
+    assert list(store.query(jobs, "London", index="by-city")) == []
+
+
+def indexed(table: str) -> dict[str, Any]:
+    return {
+        "TableName": table,
+        "KeySchema": keyed("employee", "started"),
+        "AttributeDefinitions": [
+            {"AttributeName": name, "AttributeType": "S"} for name in ("employee", "started", "city")
+        ],
+        "GlobalSecondaryIndexes": [
+            {"IndexName": "by-city", "KeySchema": keyed("city", "started"), "Projection": {"ProjectionType": "ALL"}}
+        ],
+        "BillingMode": "PAY_PER_REQUEST",
+    }
 
 
 def test_an_index_is_refused_where_unknown_attributes_are_kept(world: World, store: RecordStore) -> None:
