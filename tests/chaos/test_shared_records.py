@@ -23,7 +23,7 @@ from tests.chaos.victims import Home
 from tests.world import World
 
 PROCESSES = 8
-UPDATES = int(os.environ.get("RELIABLE_WRITE_SHARED_UPDATES", "50"))
+UPDATES = int(os.environ.get("RELIABLE_WRITE_SHARED_UPDATES", "25"))
 """Of each process."""
 KILLS = int(os.environ.get("RELIABLE_WRITE_SHARED_KILLS", "24"))
 WAVE: tuple[When, ...] = ("before", "after") * 4
