@@ -16,7 +16,7 @@ from reliable_write.records.layout import Layout, VersionField
 from reliable_write.records.marks import DELETED_ATTRIBUTE, is_marked
 from reliable_write.records.model import Record
 from reliable_write.records.reading import layout_of_kind, read_failed
-from reliable_write.records.sights import Serial, Sight
+from reliable_write.records.watch import Serial, Sight
 from reliable_write.values import canonical_value, decode_item, encode_item
 
 R = TypeVar("R", bound=Record)

@@ -95,7 +95,7 @@ class RecordReader(Generic[R]):
         return self._loaded(item)
 
     def look(self, key: Sequence[Any], wait: float) -> RecordLook[R]:
-        """See `RecordStore.look`."""
+        """See `RecordStore.get`, with `pending=True`."""
         (look,) = look_many(self._engine, [(self._layout.table, key_of(self._layout, key))], wait)
         record = None if look.item is None or is_marked(look.item) else self._record(look.item)
         return RecordLook(record, look.pending, fractured=look.fractured, settled=look.settled)

@@ -36,9 +36,9 @@ from reliable_write.records.marks import is_told
 from reliable_write.records.model import Record
 from reliable_write.records.places import Place
 from reliable_write.records.reading import key_of, layout_of_kind
-from reliable_write.records.sights import Sight, Watch
 from reliable_write.records.store import RecordStore
 from reliable_write.records.turns import Turn
+from reliable_write.records.watch import Sight, Watch
 from reliable_write.scope import ReliableWriteScope
 
 R = TypeVar("R", bound=Record)

@@ -7,7 +7,7 @@ what `put` and `delete` do.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Self, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar, get_args, overload
 
 from boto3.dynamodb.conditions import ConditionBase
 
@@ -138,17 +138,35 @@ class RecordStore:
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
-    def get(self, kind: type[R], *key: Any, consistent: bool | None = None) -> R | None:
-        """The record at a key (hash key, and range key where the table has one); None where there is none."""
-        return self._reader(kind).get(key, consistent)
+    @overload
+    def get(
+        self, kind: type[R], *key: Any, consistent: bool | None = None, pending: Literal[False] = False
+    ) -> R | None: ...
 
-    def look(self, kind: type[R], *key: Any, wait: float = 0.0) -> RecordLook[R]:
-        """The record at a key, strongly read, with the committed writes that touch it and are not finished.
+    @overload
+    def get(self, kind: type[R], *key: Any, pending: Literal[True], wait: float = 0.0) -> RecordLook[R]: ...
 
-        With `wait` (seconds) looks again until there are none. Raises `LookFailedError`; costs what
-        `ReliableWriter.look` costs, some 66 reads.
+    def get(
+        self,
+        kind: type[R],
+        *key: Any,
+        consistent: bool | None = None,
+        pending: bool = False,
+        wait: float = 0.0,
+    ) -> R | RecordLook[R] | None:
+        """The record at a key (hash key, and range key where the table has one); None where there is none.
+
+        With `pending=True` a `RecordLook`: the record, strongly read, and the committed writes that touch it and are
+        not finished; with `wait` (seconds) it looks again until there are none. It raises `LookFailedError`, and costs
+        what `ReliableWriter.look` costs, some 66 reads.
         """
-        return self._reader(kind).look(key, wait)
+        if pending:
+            if consistent is False:
+                raise ValueError("A look at what is pending is always consistent: leave consistent= out.")
+            return self._reader(kind).look(key, wait)
+        if wait:
+            raise ValueError("wait= is for pending=True: without it there is nothing to wait for.")
+        return self._reader(kind).get(key, consistent)
 
     def batch_get(self, kind: type[R], keys: Iterable[Any], *, consistent: bool | None = None) -> list[R | None]:
         """The records at these keys, in their order; None in the place of one that is not there.

@@ -99,7 +99,7 @@ def test_they_are_asked_in_order_before_a_save_after_each_load_and_before_a_dele
     store.batch_get(employees, ["a", "gone"])
     list(store.query(employees, "a"))
     list(store.scan(employees))
-    store.look(employees, "a")
+    store.get(employees, "a", pending=True)
     store.delete(ada)
     assert RECORDER.asked == ["save Ada", *["load Ada"] * 5, "delete Ada"]
     store.delete_key(employees, "a")

@@ -156,7 +156,7 @@ def test_stamps_never_reach_a_record_whatever_they_are_called(
     assert set(item) == {"id", "written", "changed"}
     assert store.get(Strict, "a") == Strict(id="a")
     assert list(store.scan(Strict)) == [Strict(id="a")]
-    assert store.look(Strict, "a").record == Strict(id="a")
+    assert store.get(Strict, "a", pending=True).record == Strict(id="a")
     world.close()
 
 
@@ -513,7 +513,7 @@ def test_a_record_that_cannot_be_loaded_is_told_by_table_key_and_fields_never_by
         lambda: store.batch_get(things, ["my-key"]),
         lambda: list(store.scan(things)),
         lambda: list(store.query(things, "my-key")),
-        lambda: store.look(things, "my-key"),
+        lambda: store.get(things, "my-key", pending=True),
     ):
         with pytest.raises(RecordLoadError) as unloadable:
             read()
@@ -573,17 +573,21 @@ def test_a_look_tells_the_record_and_what_is_pending_on_it(world: World, things:
     writer = world.writer()
     store = RecordStore(writer)
     store.put(things(id="a", n=1))
-    quiet = store.look(things, "a")
+    quiet = store.get(things, "a", pending=True)
     assert (quiet.record, quiet.fractured, quiet.settled, quiet.pending) == (things(id="a", n=1), False, True, ())
     table = f'"{things.__layout__.table}"'.encode()
     with FaultPlan(writer.client).on("PutItem", deny, having=table), pytest.raises(PropagationPendingError) as pending:
         store.put_all([things(id="a", n=2), others(id="b")])
-    look = store.look(things, "a")
+    look = store.get(things, "a", pending=True)
     assert (look.record, look.fractured, look.settled) == (things(id="a", n=1), True, False)
     assert [change.write_id for change in look.pending] == [pending.value.write_id]
     world.writer().recovery.resume_all()
-    assert store.look(things, "a", wait=5.0).record == things(id="a", n=2)
-    assert store.look(things, "gone").record is None
+    assert store.get(things, "a", pending=True, wait=5.0).record == things(id="a", n=2)
+    assert store.get(things, "gone", pending=True).record is None
+    with pytest.raises(ValueError, match="always consistent"):
+        store.get(things, "a", pending=True, consistent=False)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="nothing to wait for"):
+        store.get(things, "a", wait=1.0)  # type: ignore[call-overload]
 
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)

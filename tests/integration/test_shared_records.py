@@ -585,7 +585,7 @@ def test_for_the_record_store_there_is_none(bank: Bank) -> None:
     store = bank.service().store
     assert store.get(bank.kind, "a-1", consistent=True) is None
     assert [account and account.id for account in store.batch_get(bank.kind, ["a-1", "a-2"])] == [None, "a-2"]
-    assert store.look(bank.kind, "a-1").record is None
+    assert store.get(bank.kind, "a-1", pending=True).record is None
     assert list(store.query(bank.kind, "a-1")) == []
     assert [account.id for account in store.scan(bank.kind, limit=1)] == ["a-2"]
 

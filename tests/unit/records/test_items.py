@@ -106,7 +106,6 @@ PLUS_TWO = timezone(timedelta(hours=2))
         ({1: "a", date(2024, 1, 1): "b"}, {"1": "a", "2024-01-01": "b"}),
         (Line(p=Decimal(1)), {"p": Decimal(1), "count": 1, "note": None, "marks": [], "weight": Decimal("0.0")}),
     ],
-    ids=str,
 )
 def test_what_each_type_is_in_an_item(value: Any, stored: Any) -> None:
     found = item_of(value)

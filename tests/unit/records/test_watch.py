@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from reliable_write import ReadFailedError
-from reliable_write.records.sights import Serial, Sight, Watch
+from reliable_write.records.watch import Serial, Sight, Watch
 
 THREADS = 12
 SECONDS_MAX = 30.0
