@@ -15,6 +15,7 @@ from reliable_write import (
     CommitFailedError,
     CommitUnknownError,
     ConfigurationError,
+    Constraint,
     HashKey,
     InvalidItemError,
     InvalidKeyError,
@@ -697,6 +698,46 @@ def test_a_plain_put_of_a_new_record_over_a_mark_is_refused_and_told_why(bank: B
         service.store.put(bank.kind(id="a-1", balance=7))
     assert (stale.value.actual, stale.value.item) == (None, None)
     assert "_rwd" in bank.there()
+
+
+# --- constraints --------------------------------------------------------------------------------------------------
+
+
+def test_a_write_whose_record_cannot_be_shown_is_told_as_written(bank: Bank) -> None:
+    """An `after_load` that breaks on it is for those to hear who read it: the write has its outcome."""
+
+    class Broken(Constraint[Account]):
+        def after_load(self, record: Account) -> None:
+            if record.balance == 7:
+                raise ZeroDivisionError
+
+    class Shown(Account, table=bank.table, constraints=[Broken]):
+        pass
+
+    def seven(record: Shown) -> None:
+        record.balance = 7
+
+    account = bank.service().shared.create(Shown(id="a-1"))
+    written = account.update(seven)
+    assert (written.balance, written.version) == (bank.balance(), bank.version()) == (7, 2)
+    with pytest.raises(ZeroDivisionError):
+        account.read()
+
+
+def test_a_stale_write_is_told_as_that_though_what_is_there_cannot_be_shown(bank: Bank) -> None:
+    class Broken(Constraint[Account]):
+        def after_load(self, record: Account) -> None:
+            if record.balance == 7:
+                raise ZeroDivisionError
+
+    class Shown(Account, table=bank.table, constraints=[Broken]):
+        pass
+
+    account = bank.service().shared.create(Shown(id="a-1"))
+    mine = account.read()
+    bank.joined().deposit(7)
+    with pytest.raises(StaleRecordError):
+        account.put(mine)
 
 
 # --- classes ------------------------------------------------------------------------------------------------------
