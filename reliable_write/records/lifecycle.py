@@ -12,6 +12,7 @@ from reliable_write.intents import Intent, Writable
 from reliable_write.records.layout import VersionField
 from reliable_write.records.marks import mark
 from reliable_write.records.model import Record
+from reliable_write.records.places import Place
 from reliable_write.records.versions import next_version
 
 
@@ -21,16 +22,17 @@ class Expecting:
     The condition of a record that was never saved leaves that open: it takes an absent item, and one without a version.
     """
 
-    def __init__(self, writable: Writable, key_attribute: str, *, there: bool) -> None:
+    def __init__(self, writable: Writable, place: Place[Any], *, there: bool) -> None:
         self._writable = writable
-        self._key_attribute = key_attribute
+        self._place = place
         self._there = there
         self.content: Mapping[str, Any] = {}
         """What was recorded last."""
 
     def __reliable_put__(self, time: TimeSource) -> Intent:
-        """See `Writable`."""
+        """See `Writable`. Raises `InvalidKeyError` where a constraint has changed the key."""
         intent = self._writable.__reliable_put__(time)
+        self._place.check_content(intent.content)
         self.content = intent.content
         return replace(intent, given=self._narrowed(intent.given))
 
@@ -41,7 +43,7 @@ class Expecting:
 
     def _narrowed(self, given: Given) -> Given:
         presence = "attribute_exists" if self._there else "attribute_not_exists"
-        names = {**(given.names or {}), "#key": self._key_attribute}
+        names = {**(given.names or {}), "#key": self._place.hash_attribute}
         return replace(given, condition=f"({given.condition}) AND {presence}(#key)", names=names)
 
 

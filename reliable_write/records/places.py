@@ -101,6 +101,15 @@ class Place(Generic[R]):
                 table=self.table,
             )
 
+    def check_content(self, item: Mapping[str, Any]) -> None:
+        """Raise `InvalidKeyError` for an item that would lie elsewhere: nobody who holds this record would find it."""
+        if encode_item({name: item[name] for name in self.key}, self.name) != self._wire:
+            raise InvalidKeyError(
+                f"Before the save a constraint changed the key of this {self.name}, which is shared under the one it "
+                "had. Make the key right before: in a validator of its field.",
+                table=self.table,
+            )
+
     def _serial_attributes(self) -> tuple[str, str, str]:
         names = self.writer.engine().installation.names
         return self.version.attribute, names.full, names.update

@@ -232,7 +232,7 @@ class SharedRecord(Generic[R]):
     def _commit(self, writable: Writable, deadline: Deadline, *, there: bool = True) -> R | None:
         """Write it by a scope of its own and learn from what becomes of it; the record as a read would show it."""
         begun = self._watch.begun
-        expecting = Expecting(writable, self._place.hash_attribute, there=there)
+        expecting = Expecting(writable, self._place, there=there)
         scope = ReliableWriteScope(self._place.writer, independent=True)
         scope.put(expecting)
         try:

@@ -740,6 +740,25 @@ def test_a_stale_write_is_told_as_that_though_what_is_there_cannot_be_shown(bank
         account.put(mine)
 
 
+def test_a_constraint_that_changes_the_key_is_refused_and_nothing_is_written(bank: Bank) -> None:
+    """It would be written where nobody who holds it looks."""
+
+    class Lower(Constraint[Account]):
+        def before_save(self, record: Account) -> None:
+            record.id = record.id.lower()
+
+    class Lowered(Account, table=bank.table, constraints=[Lower]):
+        pass
+
+    shared = bank.service().shared
+    with pytest.raises(InvalidKeyError, match="a constraint changed the key of this Lowered") as refused:
+        shared.create(Lowered(id="A-1"))
+    assert refused.value.outcome is Outcome.NOT_WRITTEN
+    assert bank.world.items(bank.table) == []
+    shared.create(Lowered(id="a-1")).update(deposit(1))
+    assert bank.balance() == 1
+
+
 # --- classes ------------------------------------------------------------------------------------------------------
 
 
