@@ -17,7 +17,7 @@ from reliable_write.records.marks import DELETED_ATTRIBUTE, is_marked
 from reliable_write.records.model import Record
 from reliable_write.records.reading import layout_of_kind, read_failed
 from reliable_write.records.watch import Serial, Sight
-from reliable_write.values import canonical_value, decode_item, encode_item
+from reliable_write.values import WireItem, canonical_value, decode_item, encode_item
 
 R = TypeVar("R", bound=Record)
 
@@ -40,7 +40,7 @@ class Place(Generic[R]):
     @property
     def identity(self) -> tuple[Any, ...]:
         """Equal for two places exactly where they are one."""
-        return self.kind, *sorted((name, canonical_value(value)) for name, value in self._wire.items())
+        return self.kind, *_canonical(self._wire)
 
     @property
     def time(self) -> TimeSource:
@@ -94,7 +94,7 @@ class Place(Generic[R]):
                 "to update() changes its record and returns nothing, or returns the record to write.",
                 table=self.table,
             )
-        if encode_item(record.key(), self.name) != self._wire:
+        if not self._is_key(record.key()):
             raise InvalidKeyError(
                 f"This {self.name} has another key than the shared one. The key of a record does not change: make a "
                 "new one with SharedRecords.create.",
@@ -103,12 +103,16 @@ class Place(Generic[R]):
 
     def check_content(self, item: Mapping[str, Any]) -> None:
         """Raise `InvalidKeyError` for an item that would lie elsewhere: nobody who holds this record would find it."""
-        if encode_item({name: item[name] for name in self.key}, self.name) != self._wire:
+        if not self._is_key({name: item[name] for name in self.key}):
             raise InvalidKeyError(
                 f"Before the save a constraint changed the key of this {self.name}, which is shared under the one it "
                 "had. Make the key right before: in a validator of its field.",
                 table=self.table,
             )
+
+    def _is_key(self, key: Mapping[str, Any]) -> bool:
+        """However its numbers are spelt: a table gives 9 back for 9.00."""
+        return _canonical(encode_item(key, self.name)) == _canonical(self._wire)
 
     def _serial_attributes(self) -> tuple[str, str, str]:
         names = self.writer.engine().installation.names
@@ -123,6 +127,10 @@ class Place(Generic[R]):
             yield
         except CallFailed as failure:
             raise read_failed(failure, self.table) from failure
+
+
+def _canonical(key: WireItem) -> list[tuple[str, str]]:
+    return sorted((name, canonical_value(value)) for name, value in key.items())
 
 
 def _checked_version(layout: Layout) -> VersionField:

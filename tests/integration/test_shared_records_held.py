@@ -23,6 +23,7 @@ from reliable_write import (
     NestedScopeError,
     RangeKey,
     Record,
+    RecordDeletedError,
     RecordStore,
     ReliableWriter,
     SharedRecord,
@@ -135,6 +136,22 @@ def test_one_key_in_all_its_forms_is_one_record_and_of_another_class_another(ban
     different = shared.get(other, room, 9)
     assert different is not None
     assert different is not made
+
+
+def test_a_number_that_was_spelt_otherwise_is_the_same_key_for_writing(bank: Bank) -> None:
+    """A table gives 9 back for 9.00."""
+    kind = cast(
+        "type[Slot]", types.new_class("Slot", (Slot,), {"table": bank.world.table("slots", "room:S", "hour:N")})
+    )
+    room = UUID("0f2b3c4d-0000-4000-8000-000000000001")
+    slot = bank.service().shared.create(kind(room=room, hour=Decimal("9.00")))
+    joined = bank.service().shared.get(kind, room, Decimal("9.0"))
+    assert joined is not None
+    assert [slot.update(lambda _: None).version, joined.update(lambda _: None).version] == [2, 3]
+    slot.put(slot.read())
+    slot.delete(kind(room=room, hour=Decimal("9E0"), version=4))
+    with pytest.raises(RecordDeletedError):
+        joined.read()
 
 
 # --- threads ------------------------------------------------------------------------------------------------------
