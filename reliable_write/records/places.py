@@ -13,7 +13,7 @@ from reliable_write.recording import HasEngine
 from reliable_write.records.constraints import after_load
 from reliable_write.records.fields import VersionMode
 from reliable_write.records.layout import Layout, VersionField
-from reliable_write.records.marks import DELETED_ATTRIBUTE, is_marked
+from reliable_write.records.marks import is_marked
 from reliable_write.records.model import Record
 from reliable_write.records.reading import layout_of_kind, read_failed
 from reliable_write.records.watch import Serial, Sight
@@ -140,9 +140,5 @@ def _checked_version(layout: Layout) -> VersionField:
         raise RecordDefinitionError(
             f"{name} has {what}, so nobody could tell that a shared one is stale. It takes a field such as "
             "`version: Annotated[int, Version()] = 0`."
-        )
-    if DELETED_ATTRIBUTE in layout.attributes.values():
-        raise RecordDefinitionError(
-            f"{name} keeps a field in {DELETED_ATTRIBUTE!r}, which marks deleted records. Give the field another alias."
         )
     return version

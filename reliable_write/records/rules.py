@@ -8,12 +8,17 @@ from typing import Final
 
 from reliable_write.errors import RecordDefinitionError
 from reliable_write.operations import StampNames
+from reliable_write.records.marks import DELETED_ATTRIBUTE
 from reliable_write.records.shapes import Place, Schema, Shapes, kind_of_value
 
 Complaint = str | None
 """What is wrong at a place, to follow its path in a sentence."""
 
-_STAMPS: Final = frozenset({StampNames().full, StampNames().update})
+_TAKEN: Final = {
+    **dict.fromkeys((StampNames().full, StampNames().update), "that is where stamps are kept"),
+    DELETED_ATTRIBUTE: "an item that has it is taken for a deleted record",
+}
+"""Attributes no field may be, and why."""
 _KEY_KINDS: Final = frozenset({"S", "N", "B"})
 _MEMBER_KINDS: Final = _KEY_KINDS | {"?"}
 _NAME_LEAVES: Final = frozenset({"str", "uuid", "int", "date", "datetime", "time", "unknown", "any", "url"})
@@ -38,8 +43,8 @@ def check_attributes(model: type, attributes: Mapping[str, str], computed: Mappi
     """Raise `RecordDefinitionError` where two fields have one name, or one has a name that is taken."""
     owners: dict[str, str] = {}
     for field, attribute in (*attributes.items(), *computed.items()):
-        if attribute in _STAMPS:
-            raise refuse(model, field, f"cannot be the attribute {attribute}: that is where stamps are kept")
+        if attribute in _TAKEN:
+            raise refuse(model, field, f"cannot be the attribute {attribute}: {_TAKEN[attribute]}")
         if attribute in owners:
             raise refuse(model, field, f"and {owners[attribute]} are both the attribute {attribute}: give one an alias")
         if attribute != field and attribute in attributes:

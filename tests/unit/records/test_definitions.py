@@ -387,6 +387,11 @@ def test_the_names_of_the_stamps_are_refused(name: str) -> None:
     refused("Sample.stamp", name, "stamps", id=Id, stamp=(str, Field(alias=name)))
 
 
+def test_the_name_of_the_deletion_mark_is_refused() -> None:
+    """A record store takes an item that has it for absent: such a record would be written and never read again."""
+    refused("Sample.until cannot be the attribute _rwd", "deleted", id=Id, until=(int, Field(default=0, alias="_rwd")))
+
+
 @pytest.mark.filterwarnings("ignore:Field name .* shadows an attribute")
 @pytest.mark.parametrize("name", ["key", "to_item", "from_item", "unknown_attributes"])
 def test_a_field_that_hides_a_method_is_refused_with_the_way_out(name: str) -> None:
