@@ -84,7 +84,8 @@ class Place(Generic[R]):
         """The record with the version of the mark that lies there, if one does."""
         if not seen.mark:
             return None
-        return self.kind.from_item({**record.to_item(), self.version.attribute: seen.version})
+        marked = self.kind.from_item({**record.to_item(), self.version.attribute: seen.version})
+        return record.model_copy(update={self.version.field: getattr(marked, self.version.field)})
 
     def check_own(self, record: object) -> None:
         """Raise `InvalidItemError` or `InvalidKeyError` for what is not the record of this place."""

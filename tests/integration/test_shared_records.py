@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any, cast
 
 import pytest
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from reliable_write import (
     CommitFailedError,
@@ -632,6 +632,17 @@ def test_a_new_record_over_a_mark_goes_on_with_the_version(bank: Bank) -> None:
     assert other.account.peek().balance == 7, "what lies under the key now, and later than all it has seen"
     assert service.account.read().balance == 7
     assert service.deposit(1).version == 4
+
+
+def test_a_new_record_over_a_mark_keeps_what_is_no_part_of_an_item(bank: Bank) -> None:
+    class Cached(Account, table=bank.table):
+        cache: str = Field(default="", exclude=True)
+
+    shared = bank.service().shared
+    shared.create(Cached(id="a-1")).delete()
+    again = Cached(id="a-1", cache="warm")
+    shared.create(again)
+    assert (again.version, again.cache) == (3, "warm")
 
 
 def test_a_new_record_goes_on_from_a_mark_that_is_told_no_longer(bank: Bank) -> None:
