@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import SchemaValidator
 
-from reliable_write.errors import InvalidKeyError, RecordDefinitionError
+from reliable_write.errors import InvalidItemError, InvalidKeyError, RecordDefinitionError
 from reliable_write.records.fields import ITEM_CONTEXT, HashKey, RangeKey, Version, VersionMode
 from reliable_write.records.rules import check_attributes, check_key, check_shapes, refuse
 from reliable_write.records.shapes import Shapes
@@ -93,9 +93,7 @@ class Layout:
             raise self._bad_key(f"has no range key, so {self.hash_key.field} is the whole key")
         if self.range_key is not None and range is MISSING:
             raise self._bad_key(f"is known by {self.hash_key.field} and {self.range_key.field}: the latter is missing")
-        return {
-            key.attribute: self._key_value(key, value) for key, value in zip(self.keys, (hash, range), strict=False)
-        }
+        return {key.attribute: self.key_value(key, value) for key, value in zip(self.keys, (hash, range), strict=False)}
 
     def stored(self, field: str, value: Any) -> Any:
         """The value of a field as an item holds it, for a condition or an update; a field's own serializer is asked.
@@ -103,8 +101,13 @@ class Layout:
         Raises `InvalidItemError` for what no item can hold.
         """
         attribute = self.attributes[field]
+        dumped = self._dumped(field, value)
+        if attribute not in dumped:
+            raise InvalidItemError(
+                f"{self.model.__name__}.{field} is excluded, so no item holds it.", path=field, table=self.table
+            )
         try:
-            return stored(self._dumped(field, value)[attribute])
+            return stored(dumped[attribute])
         except UnstorableValue as refusal:
             unstorable = refusal
         unstorable.steps.append(f".{attribute}")
@@ -119,7 +122,8 @@ class Layout:
             object.__setattr__(bare, f"__pydantic_{name}__", None)
         return BaseModel.model_dump(bare, include={field}, by_alias=True, context=ITEM_CONTEXT, warnings=False)
 
-    def _key_value(self, key: KeyField, value: Any) -> Any:
+    def key_value(self, key: KeyField, value: Any) -> Any:
+        """One value of a key, as `key_of` makes it."""
         try:
             valid = self.key_validators[key.field].validate_python(value, strict=False)
         except ValidationError as error:

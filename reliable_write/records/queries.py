@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from boto3.dynamodb.conditions import AttributeBase, AttributeType, BeginsWith, ConditionBase, Contains, Key
+from boto3.dynamodb.conditions import AttributeBase, AttributeType, BeginsWith, ConditionBase, Contains, In, Key
 from pydantic_core import PydanticSerializationError
 
 from reliable_write.dynamodb import Reading
@@ -104,7 +104,7 @@ class Asked:
             return part
         # A part of a text or the member of a set is no value of the field: its serializer would not take it.
         field = None if isinstance(condition, (Contains, BeginsWith)) else self._field_of(subject)
-        return [self._value(field, one) for one in part] if isinstance(part, list) else self._value(field, part)
+        return [self._value(field, one) for one in part] if isinstance(condition, In) else self._value(field, part)
 
     def _value(self, field: str | None, value: Any) -> Any:
         try:

@@ -328,6 +328,34 @@ def test_a_filter_takes_the_names_of_fields_and_attributes_and_the_records_own_v
     assert sorted(job.started.year for job in store.scan(jobs, filter=condition)) == years
 
 
+class Tagged(Record):
+    id: Annotated[str, HashKey()]
+    words: Annotated[list[str], PlainSerializer(" ".join), BeforeValidator(str.split)]
+    cache: str = Field(default="", exclude=True)
+
+
+def test_a_list_is_compared_as_its_field_keeps_it_and_one_of_several_values_by_each(
+    world: World, store: RecordStore
+) -> None:
+    kind = placed(Tagged, world.table("tagged"))
+    item = {"id": "a", "words": "to be"}
+    store.put(kind.from_item(item))
+    for found in (
+        Attr("words").eq(["to", "be"]),
+        Attr("words").is_in([["or"], ["to", "be"]]),
+        Attr("id").is_in(("a",)),
+    ):
+        assert [record.to_item() for record in store.scan(kind, filter=found)] == [item]
+    assert not list(store.scan(kind, filter=Attr("words").ne(["to", "be"])))
+
+
+def test_a_condition_on_an_excluded_field_is_refused_as_no_item_holds_it(world: World, store: RecordStore) -> None:
+    kind = placed(Tagged, world.table("tagged"))
+    with FaultPlan(client_of(store)) as plan, pytest.raises(InvalidItemError, match=r"Tagged\.cache is excluded"):
+        store.scan(kind, filter=Attr("cache").eq("x"))
+    assert plan.count("Scan") == 0
+
+
 def test_the_limit_counts_records_and_the_page_size_items_examined(store: RecordStore, jobs: type[Job]) -> None:
     store.put_all([*yearly(jobs, range(2000, 2010)), *yearly(jobs, range(2010, 2020), city="Paris")])
     paris = Attr("city").eq("Paris")
