@@ -7,7 +7,7 @@ the record (`UUID`, `date`, an `Enum`): they are encoded as the record encodes t
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from boto3.dynamodb.conditions import AttributeBase, AttributeType, BeginsWith, ConditionBase, Contains, In, Key
 from pydantic_core import PydanticSerializationError
@@ -39,16 +39,26 @@ class Asked:
     def by_key(self, hash_value: Any, range_condition: Any) -> None:
         """Ask for one partition, or for a part of it; a range that is no condition is meant to be equal."""
         hash_key, range_key = self._key_attributes()
-        key: ConditionBase = self._encoded(Key(hash_key).eq(hash_value))
+        key: ConditionBase = self._equal(hash_key, hash_value)
         if range_condition is not None:
             if range_key is None:
                 raise InvalidKeyError(f"{self._where}: there is no range key to have a condition on.")
-            if not isinstance(range_condition, ConditionBase):
-                range_condition = Key(range_key).eq(range_condition)
-            part = self._encoded(range_condition)
-            self._check_range(part, range_key)
-            key = key & part
+            key = key & self._range(range_key, range_condition)
         self._key = key
+
+    def _range(self, range_key: str, condition: Any) -> ConditionBase:
+        if not isinstance(condition, ConditionBase):
+            return self._equal(range_key, condition)
+        part: ConditionBase = self._encoded(condition)
+        self._check_range(part, range_key)
+        return part
+
+    def _equal(self, attribute: str, value: Any) -> ConditionBase:
+        """A key of the table is what the class makes of the value, as for a read by key."""
+        key = next((key for key in self._layout.keys if key.attribute == attribute), None)
+        if key is None:
+            return cast("ConditionBase", self._encoded(Key(attribute).eq(value)))
+        return cast("ConditionBase", Key(attribute).eq(self._layout.key_value(key, value)))
 
     def filtered(self, condition: Any) -> None:
         """Leave out what does not meet the condition; it is read, and paid for, all the same."""

@@ -14,7 +14,7 @@ import pytest
 from boto3.dynamodb.conditions import Attr, ConditionBase, Key
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 from reliable_write import (
     ConfigurationError,
@@ -356,6 +356,22 @@ def test_a_condition_on_an_excluded_field_is_refused_as_no_item_holds_it(world: 
     assert plan.count("Scan") == 0
 
 
+class Handle(Record):
+    name: Annotated[str, HashKey(), AfterValidator(str.lower)]
+    number: Annotated[int, RangeKey()] = 0
+
+
+def test_the_key_of_a_query_is_what_the_class_makes_of_it_as_for_a_get(world: World, store: RecordStore) -> None:
+    kind = placed(Handle, world.table("handles", "name:S", "number:N"))
+    made = kind(name="Ada", number=7)
+    store.put(made)
+    assert store.get(kind, "Ada", 7) == made
+    assert list(store.query(kind, "Ada")) == list(store.query(kind, "ADA", "7")) == [made]
+    for wrong in [(5,), (None,), ("Ada", "seven")]:
+        with pytest.raises(InvalidKeyError, match="Handle takes no such value for its key"):
+            store.query(kind, *wrong)
+
+
 def test_the_limit_counts_records_and_the_page_size_items_examined(store: RecordStore, jobs: type[Job]) -> None:
     store.put_all([*yearly(jobs, range(2000, 2010)), *yearly(jobs, range(2010, 2020), city="Paris")])
     paris = Attr("city").eq("Paris")
@@ -393,7 +409,8 @@ def test_pages_are_read_as_they_are_taken(store: RecordStore, jobs: type[Job]) -
         (lambda store, jobs: store.query(jobs, ADA, Key("city").eq("x")), InvalidKeyError, "started"),
         (lambda store, jobs: store.query(jobs, ADA, Attr("started").lt("x") & BOTH), InvalidKeyError, "one condition"),
         (lambda store, jobs: store.query(jobs, ADA, filter="city = :c"), InvalidExpressionError, "filter"),
-        (lambda store, jobs: store.query(jobs, ADA, 7.5), InvalidItemError, "float"),
+        (lambda store, jobs: store.query(jobs, ADA, 7.5), InvalidKeyError, "its key started"),
+        (lambda store, jobs: store.query(jobs, ADA, Key("started").lt(7.5)), InvalidItemError, "float"),
         (lambda store, jobs: store.scan(jobs, filter=Attr("x").eq(object())), InvalidItemError, "object"),
         (lambda store, jobs: store.scan(jobs, limit=0), ValueError, "limit"),
         (lambda store, jobs: store.query(jobs, ADA, page_size=0), ValueError, "page_size"),
@@ -645,7 +662,7 @@ def test_a_part_of_a_text_and_a_member_of_a_set_are_no_values_of_their_field(wor
     assert [day.day.year for day in store.query(Day, "a", Key("day").lt(date(2020, 6, 1)))] == [2020]
     assert [day.day.year for day in store.scan(Day, filter=Attr("people").contains(ADA))] == [2020]
     with pytest.raises(InvalidExpressionError, match="day is compared with a value of type int"):
-        store.query(Day, "a", 7)
+        store.query(Day, "a", Key("day").gt(7))
 
 
 def slashed(value: object) -> object:
