@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import SchemaValidator
+from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaValidator
 
 from reliable_write.errors import InvalidItemError, InvalidKeyError, RecordDefinitionError
 from reliable_write.records.fields import ITEM_CONTEXT, HashKey, RangeKey, Version, VersionMode
@@ -74,6 +74,8 @@ class Layout:
     """Those of them that have no default; loading puts the empty set in place."""
     key_validators: Mapping[str, SchemaValidator] = field(repr=False)
     """By field: what the class itself makes of a key, its own validators with it."""
+    fields_serializer: SchemaSerializer = field(repr=False)
+    """The class's, without what it may have for itself as a whole."""
 
     @property
     def keys(self) -> tuple[KeyField, ...]:
@@ -120,7 +122,13 @@ class Layout:
             object.__setattr__(bare, f"__{name}", part)
         for name in ("extra", "private"):
             object.__setattr__(bare, f"__pydantic_{name}__", None)
-        return BaseModel.model_dump(bare, include={field}, by_alias=True, context=ITEM_CONTEXT, warnings=False)
+        try:
+            return BaseModel.model_dump(bare, include={field}, by_alias=True, context=ITEM_CONTEXT, warnings=False)
+        except PydanticSerializationError:
+            # A serializer of the whole model may look at fields that are not there: then by the field's own alone.
+            parts = self.fields_serializer
+            part = parts.to_python(bare, include={field}, by_alias=True, context=ITEM_CONTEXT, warnings=False)
+            return cast("dict[str, Any]", part)
 
     def key_value(self, key: KeyField, value: Any) -> Any:
         """One value of a key, as `key_of` makes it."""
@@ -169,6 +177,7 @@ class _LayoutMaker:
             empty_set_left_out=frozenset(self._attributes[name] for name in sets if self._is_empty_by_default(name)),
             sets_required=tuple(self._attributes[name] for name in sets if self._fields[name].is_required()),
             key_validators={name: self._shapes.validator(name) for name in keys},
+            fields_serializer=self._shapes.fields_serializer(),
         )
 
     def _hash_key(self) -> KeyField:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from pydantic_core import SchemaValidator
+from pydantic_core import SchemaSerializer, SchemaValidator
 
 from reliable_write.records.fields import FloatAs
 
@@ -71,10 +71,20 @@ class Shapes:
 
     def validator(self, field: str) -> SchemaValidator:
         """Validates one field's value by itself, as the class would: its own validators and configuration count."""
-        schema: Any = self.fields[field]["schema"]
-        if self.definitions:
-            schema = {"type": "definitions", "schema": schema, "definitions": list(self.definitions.values())}
-        return SchemaValidator(schema, self.model.get("config"))
+        return SchemaValidator(self._complete(self.fields[field]["schema"]), self.model.get("config"))
+
+    def fields_serializer(self) -> SchemaSerializer:
+        """The class's serializer, without what it may have for itself as a whole.
+
+        Definitions go inside: from a model schema that is not the outermost pydantic goes back to the class's own.
+        """
+        bare: Any = {name: part for name, part in self.model.items() if name not in ("serialization", "ref")}
+        return SchemaSerializer({**bare, "schema": self._complete(self.model["schema"])})
+
+    def _complete(self, schema: Schema) -> Any:
+        if not self.definitions:
+            return schema
+        return {"type": "definitions", "schema": schema, "definitions": list(self.definitions.values())}
 
     def places(self) -> Iterator[Place]:
         """Every schema of a value inside the class whose serializer is pydantic's own, and FloatAs's places."""

@@ -259,6 +259,33 @@ def test_a_model_serializer_says_what_is_written() -> None:
     assert through_the_wire(Wrapped()) == Wrapped()
 
 
+def test_a_model_serializer_that_looks_at_several_fields_is_not_in_the_way_of_one() -> None:
+    """A key, a version and a value in a condition are one field's alone."""
+
+    class Inner(BaseModel):
+        unit: str = "kg"
+
+        @model_serializer(mode="wrap")
+        def _more(self, handler: Any) -> dict[str, Any]:
+            return {**handler(self), "told": self.unit}
+
+    class Part(Record, table="parts"):
+        id: Id = "a"
+        expires: Annotated[datetime, PlainSerializer(_seconds)] = datetime(2024, 1, 1, tzinfo=UTC)
+        inner: list[Inner] = []
+        more: list[Inner] = []
+
+        @model_serializer(mode="wrap")
+        def _more(self, handler: Any) -> dict[str, Any]:
+            return {**handler(self), "told": f"{self.id} {self.expires.year}"}
+
+    part = Part(inner=[Inner()])
+    assert (part.to_item()["told"], part.to_item()["inner"][0]["told"]) == ("a 2024", "kg")
+    assert part.key() == Part.__layout__.key_of("a") == {"id": "a"}
+    assert Part.__layout__.stored("expires", datetime(2024, 1, 1, tzinfo=UTC)) == 1704067200
+    assert Part.__layout__.stored("inner", part.inner) == [{"unit": "kg", "told": "kg"}]
+
+
 def test_a_model_serializer_that_makes_no_attributes_is_refused() -> None:
     class Text(Record, table="text"):
         id: Id = "a"
