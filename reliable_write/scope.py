@@ -325,6 +325,7 @@ class ReliableWriteScope:
                 "at the tables.",
                 write_id=self.write_id,
                 retryable=False,
+                scope=self,
             )
         return self._attempt(self._prepared, self._engine.attempt_deadline())
 
@@ -435,8 +436,14 @@ class ReliableWriteScope:
         here = (os.getpid(), threading.get_ident())
         if here != self._home:
             what = "thread" if here[0] == self._home[0] else "process"
+            advice = f"Make one scope in each {what}; the writer may be shared."
+            if self._state is _State.UNKNOWN:
+                advice = (
+                    "Whether it is written is unknown, so do not record it anew: commit() there settles it, and "
+                    f"writer.status({self.write_id!r}) tells what is known."
+                )
             raise WrongThreadError(
-                f"A scope belongs to the {what} that made it. Make one scope in each {what}; the writer may be shared.",
+                f"A scope belongs to the {what} that made it. {advice}",
                 write_id=self.write_id,
                 outcome=_OUTCOMES.get(self._state, Outcome.NOT_WRITTEN),
             )

@@ -7,6 +7,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
@@ -561,6 +562,20 @@ def test_an_unknown_commit_is_not_repeated_after_ten_minutes(world: World) -> No
         scope.commit()
     assert not caught.value.retryable
     assert caught.value.outcome is Outcome.UNKNOWN
+    assert caught.value.scope is scope, "whoever commits again by error.scope hears it every time"
+
+
+def test_another_thread_is_told_how_to_settle_an_unknown_scope_and_not_to_make_another(world: World) -> None:
+    """As where `asyncio.to_thread` commits again what it has committed: a second scope would be a second write."""
+    writer = world.writer(**QUICK)
+    scope = unknown(world, world.table("people"), writer)
+    with ThreadPoolExecutor() as executor:
+        error = executor.submit(scope.commit).exception()
+    assert isinstance(error, WrongThreadError)
+    assert error.outcome is Outcome.UNKNOWN
+    assert f"writer.status({scope.write_id!r})" in str(error)
+    assert "Make one scope" not in str(error)
+    assert scope.commit().operations == 2
 
 
 def test_a_commit_that_stays_unknown_can_be_tried_once_more(world: World) -> None:
