@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import boto3
 
@@ -69,21 +70,27 @@ class ReliableWriter:
 
     @classmethod
     def local(
-        cls, tables: Mapping[str, str] | None = None, *, settings: Settings | None = None, logger: Any = None
+        cls,
+        tables: Mapping[str, str | tuple[str, str]] | None = None,
+        *,
+        settings: Settings | None = None,
+        logger: Any = None,
     ) -> ReliableWriter:
         """A writer on an embedded engine of its own, loopback only, gone with `close()`: for trying out and for tests.
 
-        The system table is made, and a table for each of `tables`, which maps its name to the name of its hash key (a
-        string). Other tables: `writer.client.create_table(...)`. Needs the extra `local`.
+        The system table is made, and a table for each of `tables`, which maps its name to its hash key, or to its hash
+        and range key: `{"orders": "id", "lines": ("order", "number:N")}`. Keys are strings, with `:N` numbers, with
+        `:B` bytes. Tables with indexes: `writer.client.create_table(...)`. Needs the extra `local`.
         """
+        keyed = {table: _keyed_by(keys) for table, keys in (tables or {}).items()}
         embedded = EmbeddedEngine.start()
         try:
             settings = settings if settings is not None else Settings.from_environment()
             writer = cls(settings.model_copy(update=_at(embedded.endpoint_url)), session=local_session(), logger=logger)
             writer._embedded = embedded
             writer.init()
-            for table, hash_key in (tables or {}).items():
-                writer.client.create_table(TableName=table, **_keyed_by(hash_key))
+            for table, definition in keyed.items():
+                writer.client.create_table(TableName=table, **definition)
         except BaseException:
             embedded.stop()
             raise
@@ -261,10 +268,24 @@ def _client_of(given: Any) -> Any:
     return inner if inner is not None else given
 
 
-def _keyed_by(hash_key: str) -> dict[str, Any]:
+_KEY: Final = re.compile(r"(.+?)(?::([SNB]))?")
+"""A key of a table for trying out: its name, and its type where that is no string."""
+
+
+def _keyed_by(keys: str | tuple[str, str]) -> dict[str, Any]:
+    """Raises `ConfigurationError` for what is neither a key nor two."""
+    named = [_KEY.fullmatch(key) for key in ([keys] if isinstance(keys, str) else keys)]
+    found = [match for match in named if match is not None]
+    if len(found) != len(named) or len(found) not in (1, 2):
+        raise ConfigurationError(
+            f"A table is given by its hash key, or by its hash and range key, not by {keys!r}. Say for instance "
+            '{"orders": "id", "lines": ("order", "number:N")}.'
+        )
     return {
-        "KeySchema": [{"AttributeName": hash_key, "KeyType": "HASH"}],
-        "AttributeDefinitions": [{"AttributeName": hash_key, "AttributeType": "S"}],
+        "KeySchema": [
+            {"AttributeName": key[1], "KeyType": role} for key, role in zip(found, ("HASH", "RANGE"), strict=False)
+        ],
+        "AttributeDefinitions": [{"AttributeName": key[1], "AttributeType": key[2] or "S"} for key in found],
         "BillingMode": "PAY_PER_REQUEST",
     }
 

@@ -11,17 +11,49 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import pytest
+from boto3.dynamodb.conditions import Key
 
-from reliable_write import ConfigurationError, PropagationPendingError, ReliableWriter, ReliableWriteScope
+from reliable_write import (
+    ConfigurationError,
+    HashKey,
+    PropagationPendingError,
+    RangeKey,
+    Record,
+    RecordStore,
+    ReliableWriter,
+    ReliableWriteScope,
+)
 from reliable_write.recovery import Resumed
 from reliable_write.testing.faults import Call, FaultPlan, deny
 from tests.integration.test_promises import left_behind, name, put, settled, shown
 from tests.world import World
 
 PATIENCE_SECONDS = 30.0
+
+# --- on an engine of its own ---------------------------------------------------------------------------------------
+
+
+def test_a_local_writer_makes_tables_with_range_keys_and_numbers_too() -> None:
+    class Line(Record, table="lines"):
+        order: Annotated[str, HashKey()]
+        number: Annotated[int, RangeKey()]
+
+    with ReliableWriter.local(tables={"lines": ("order", "number:N"), "orders": "id"}) as writer:
+        store = RecordStore(writer)
+        store.put_all(Line(order="o-1", number=number) for number in (10, 9, 1))
+        with writer.begin() as scope:
+            scope.put_item("orders", Item={"id": "o-1"})
+        assert [line.number for line in store.query(Line, "o-1", Key("number").gt(1))] == [9, 10]
+
+
+@pytest.mark.parametrize("keys", ["", (), ("a", "b", "c"), ("a", "")])
+def test_a_local_writer_refuses_what_is_no_key_before_it_starts_an_engine(keys: Any) -> None:
+    with pytest.raises(ConfigurationError, match="its hash and range key"):
+        ReliableWriter.local(tables={"orders": keys})
+
 
 # --- at the interpreter's end -------------------------------------------------------------------------------------
 
