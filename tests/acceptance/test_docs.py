@@ -1,8 +1,8 @@
 """Documentation that does not run is a defect: every fenced example is executed, every named command and link exists.
 
 A page's `python` blocks run in order, in one fresh interpreter, in a service's environment (`RELIABLE_WRITE_*`) that
-points at an engine with a system table. A comment `<!-- tables: orders(id), stock(id)@eu-west-1 -->` makes tables for
-the page.
+points at an engine with a system table. A comment `<!-- tables: orders(id), lines(order, sku), stock(id)@eu-west-1 -->`
+makes tables for the page.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def blocks(page: Path) -> list[Block]:
 
 
 def tables(page: Path) -> list[tuple[str, str, str]]:
-    """Name, hash key, and Region where it is not home."""
+    """Name, key or keys, and Region where it is not home."""
     listed = " ".join(_TABLES.findall(page.read_text()))
-    return re.findall(r"([\w-]+)\((\w+)\)(?:@([\w-]+))?", listed)
+    return re.findall(r"([\w-]+)\((\w+(?:, \w+)?)\)(?:@([\w-]+))?", listed)
 
 
 def by_name(page: Path) -> str:
@@ -68,8 +68,8 @@ def test_every_block_says_what_it_is(page: Path) -> None:
 @pytest.mark.parametrize("page", with_block("python"), ids=by_name)
 def test_python_examples_run(page: Path, ministack: Engine, unique_name: Callable[[str], str], tmp_path: Path) -> None:
     world = World(ministack, unique_name)
-    for table, hash_key, region in tables(page):
-        _make_table(world.engine.client(region_name=region) if region else world.client, table, hash_key)
+    for table, keys, region in tables(page):
+        _make_table(world.engine.client(region_name=region) if region else world.client, table, keys.split(", "))
     script = tmp_path / "page.py"
     script.write_text("\n\n".join(block.text for block in blocks(page) if block.language == "python"))
     environment = {**os.environ, **world.environment(), "PYTHONPATH": str(ROOT)}
@@ -81,13 +81,13 @@ def test_python_examples_run(page: Path, ministack: Engine, unique_name: Callabl
     assert ran.stdout, "an example shows its result"
 
 
-def _make_table(client: Any, table: str, hash_key: str) -> None:
+def _make_table(client: Any, table: str, keys: list[str]) -> None:
     if table in client.list_tables()["TableNames"]:
         return
     client.create_table(
         TableName=table,
-        KeySchema=[{"AttributeName": hash_key, "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": hash_key, "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": key, "KeyType": role} for key, role in zip(keys, ("HASH", "RANGE"), strict=False)],
+        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
         BillingMode="PAY_PER_REQUEST",
     )
 
