@@ -83,10 +83,12 @@ class RecordStore:
         """Delete one record, under the check of its version where it has one. Otherwise as `put`."""
         return self._write("delete", [[record]], idempotency_key, strategy, independent)
 
-    def delete_key(self, kind: type[R], *key: Any) -> Receipt:
+    def delete_key(
+        self, kind: type[R], *key: Any, idempotency_key: str | None = None, independent: bool = False
+    ) -> Receipt:
         """Delete what is at a key, whatever its version, whether it exists or not. No constraint is asked."""
         layout = layout_of_kind(kind)
-        with self._scope() as scope:
+        with self._scope(idempotency_key, independent=independent) as scope:
             scope.delete_item(layout.table, Key=key_of(layout, key))
             return scope.commit()
 

@@ -58,7 +58,7 @@ class Turn:
         if self._pid != os.getpid():
             # A lock taken over the fork may be held for ever. Two threads that come first at once may take a turn each,
             # which costs them a try and nothing else.
-            self._pid, self._lock = os.getpid(), threading.Lock()
+            self._lock, self._pid = threading.Lock(), os.getpid()  # in this order: who sees the new number has the lock
         return self._lock
 
 
