@@ -61,6 +61,8 @@ class Hold:
         """Set once it is to be released: wakes the heartbeat, which ends."""
         self._ends = ends
         self._beat = taken.beat
+        self._in_time = False
+        """Whether the lease had time left when its release began."""
         self._state = threading.Lock()
         self._renewing = threading.Lock()
 
@@ -108,22 +110,26 @@ class Hold:
         self.tell(Event.LOCK_IN_DANGER, remaining_seconds=round(self.remaining_seconds(), 3))
         self._call(self.on_danger)
 
-    def release(self, *, delete: bool) -> bool:
-        """Let it go; whether nobody else had it until then. Raises `CallFailed` where there is no answer.
-
-        Asked also where the lease ran out: if nobody has taken over, others need not wait, and it was held alone after
-        all. Where an answer was lost and somebody has it since, our own clock tells whether he could have had it
-        before.
-        """
+    def begin_release(self) -> bool:
+        """End it, as far as this process goes, before anything is sent; False where that was done already."""
         in_time = self.remaining_seconds() > 0
         with self._state:
             if self.let_go.is_set():
                 return False
             self.let_go.set()
+            self._in_time = in_time
             if self.end is None:
-                self.end = End.RELEASED
+                self.end = End.RELEASED if in_time else End.EXPIRED
+            return True
+
+    def release(self, *, delete: bool) -> bool:
+        """Let it go; whether nobody else had it until then. Raises `CallFailed` where there is no answer.
+
+        Asked also where the lease ran out: if nobody has taken over, others need not wait, and it was held alone after
+        all. Where an answer was lost and somebody has it since, our clock tells whether he could have had it before.
+        """
         released = self.terms.item.release(self.holding, self.terms.engine.attempt_deadline(), delete=delete)
-        kept = released.done or (released.unclear and in_time)
+        kept = released.done or (released.unclear and self._in_time)
         with self._state:
             if kept:
                 self.end = End.RELEASED

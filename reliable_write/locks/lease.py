@@ -173,8 +173,12 @@ class Lease:
 
     def _release(self, *, delete: bool | None) -> bool:
         self._check_process()
+        if self._hold.let_go.is_set():
+            return False
         if not self._ends_turn():
             return True
+        if not self._hold.begin_release():
+            return False  # another thread does it
         try:
             return self._hold.release(delete=self._hold.terms.delete if delete is None else delete)
         finally:

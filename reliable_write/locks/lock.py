@@ -266,6 +266,7 @@ class Lock:
             try:
                 engine.workers.background("reliable-write-lock", Heartbeat(hold, engine.time).run)
             except RuntimeError:  # no thread can be had
+                hold.begin_release()
                 hold.release(delete=False)
                 raise
         return lease
