@@ -11,6 +11,7 @@ from structlog.testing import CapturingLogger
 from reliable_write import Lease, Lock, ReliableWriter
 from reliable_write.clock import TimeSource
 from reliable_write.locks.heartbeat import Heartbeat
+from reliable_write.locks.lock import Key
 from reliable_write.testing.faults import FaultPlan
 from tests.unit.fakes import NOON, InlineWorkers, ManualTime
 from tests.world import World
@@ -53,7 +54,7 @@ class Machine:
     def client(self) -> Any:
         return self.writer.client
 
-    def lock(self, key: str = "x", **more: Any) -> Lock:
+    def lock(self, key: Key = "x", **more: Any) -> Lock:
         return Lock(self.writer, more.pop("table", self.room.table), key, **{"lease_seconds": LEASE, **more})
 
     def faults(self) -> FaultPlan:

@@ -50,4 +50,4 @@ def test_what_is_not_given_follows_from_the_lease() -> None:
 def test_one_lost_answer_must_not_cost_the_lease(lease: float, beat: float) -> None:
     with pytest.raises(ConfigurationError, match="would not outlast one lost answer"):
         make_rhythm(lease, beat, None, 5.0)
-    assert make_rhythm(beat + 5.1, min(beat, (beat + 5.1) / 2), None, 5.0)
+    assert make_rhythm(beat + 5.1, min(beat, (beat + 5.1) / 2), None, 5.0).lease_seconds == beat + 5.1
