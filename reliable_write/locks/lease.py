@@ -22,6 +22,7 @@ from reliable_write.events import Event
 from reliable_write.intents import Intent
 from reliable_write.locks.data import encode_data
 from reliable_write.locks.failures import writing
+from reliable_write.locks.heartbeat import Heartbeat
 from reliable_write.locks.hold import End, Hold
 from reliable_write.locks.items import FREE, held_condition, read_state
 from reliable_write.scope import ReliableWriteScope
@@ -190,6 +191,11 @@ class Lease:
                 f"This lease was acquired by process {self._hold.pid}, and a forked child does not hold it. Make a "
                 "Lock in the child, and acquire that."
             )
+
+    def keep_alive(self) -> None:
+        """For `Lock`: begin its heartbeats, in a thread of their own. Raises `RuntimeError` where none can be had."""
+        engine = self._hold.terms.engine
+        engine.workers.background("reliable-write-lock", Heartbeat(self._hold, engine.time).run)
 
     # --- for a scope --------------------------------------------------------------------------------------------
 

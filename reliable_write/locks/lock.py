@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import itertools
 import math
@@ -15,6 +16,7 @@ from typing import Any, Final
 from reliable_write import limits
 from reliable_write.clock import Deadline, TimeSource
 from reliable_write.errors import (
+    CommitFailedError,
     ConfigurationError,
     InvalidKeyError,
     LockLostError,
@@ -24,7 +26,6 @@ from reliable_write.errors import (
 from reliable_write.events import Event
 from reliable_write.locks.data import encode_data
 from reliable_write.locks.failures import reading, writing
-from reliable_write.locks.heartbeat import Heartbeat
 from reliable_write.locks.hold import Hold, Terms
 from reliable_write.locks.items import FREE, Claim, LockItem, LockState
 from reliable_write.locks.lease import Lease
@@ -161,11 +162,12 @@ class Lock:
         if not self._turns.take(seconds):
             raise self._refused(NOTHING_SEEN, f"another thread of this process ({self._owner})")
         try:
-            lease = self._contend(encoded, deadline)
-        except BaseException:
-            self._turns.free()
+            self._lease = lease = self._contend(encoded, deadline)
+            if self._heartbeat:
+                lease.keep_alive()
+        except BaseException:  # Ctrl-C too: nobody would end the heartbeats of a lease that nobody was given
+            self._abandon()
             raise
-        self._lease = lease
         return lease
 
     def try_acquire(self, timeout: float = 0.0, *, data: Any = None) -> Lease | None:
@@ -231,6 +233,7 @@ class Lock:
         lease_id = self._id + time.random_bytes(_ID_BYTES).hex()
         claim = Claim(self._owner, lease_id, self._rhythm.lease_seconds, int(time.wall_seconds() * 1000), data)
         ends = Deadline.after(self._rhythm.lease_seconds, time)
+        seen_seconds = self._watch.see(over).unchanged_seconds if over.held else 0.0
         patience = min(terms.engine.settings.attempt_deadline_seconds, self._rhythm.last_request_seconds)
         with writing(self._table, "acquired", "If it was, it is free once its lease has run out, or for this handle."):
             state = terms.item.claim(claim, over, Deadline.after(patience, time))
@@ -238,7 +241,12 @@ class Lock:
             return None, state
         if over.held:
             terms.engine.events.info(
-                Event.LOCK_TAKEN_OVER, table=self._table, owner=self._owner, token=state.token, taken_from=over.owner
+                Event.LOCK_TAKEN_OVER,
+                table=self._table,
+                owner=self._owner,
+                token=state.token,
+                taken_from=over.owner,
+                unchanged_seconds=round(seen_seconds, 3),
             )
         return self._leased(Hold(terms, state, ends)), state
 
@@ -261,15 +269,14 @@ class Lock:
         lease = Lease(hold, self._turns.less, self._let_go)
         hold.on_danger = _bound(self._on_danger, lease)
         hold.on_lost = _bound(self._on_lost, lease)
-        if self._heartbeat:
-            engine = hold.terms.engine
-            try:
-                engine.workers.background("reliable-write-lock", Heartbeat(hold, engine.time).run)
-            except RuntimeError:  # no thread can be had
-                hold.begin_release()
-                hold.release(delete=False)
-                raise
         return lease
+
+    def _abandon(self) -> None:
+        if self._lease is None:
+            self._turns.free()
+            return
+        with contextlib.suppress(CommitFailedError):
+            self._lease.release(delete=False)
 
     def _let_go(self) -> None:
         self._lease = None

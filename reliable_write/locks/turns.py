@@ -35,7 +35,7 @@ class Turns:
         self._count += 1
 
     def less(self) -> bool:
-        """Once less; whether that was the last. A re-entrance belongs to the thread that entered."""
+        """Once less; whether that was the last."""
         if self._count > 1:
             self._count -= 1
             return False

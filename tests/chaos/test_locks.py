@@ -19,6 +19,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 import pytest
+from structlog.testing import CapturingLogger
 
 from reliable_write.testing.engines import Dynoxide
 from tests.chaos.lockers import (
@@ -203,14 +204,17 @@ def takeovers_in(rows: list[dict[str, Any]]) -> int:
 
 @PATIENCE
 def test_a_killed_holder_is_succeeded_after_a_whole_lease_and_not_much_later(crew: Crew) -> None:
-    """The bound on wall time is generous here; what was measured is printed."""
+    """A whole lease by the waiter's own clock; what it is on the wall after the kill is printed, for a busy machine's
+    sake.
+    """
     measured = []
     for number in range(DEATHS):
         lease_seconds = 1.5 + 0.5 * (number % 2)
         child = start(hold, crew.site, lease_seconds)
         crew.cleanup.callback(child.close)
         first = child.receive()
-        writer = crew.site.home.writer(crew.site.client(), read_timeout_seconds=READ_TIMEOUT_SECONDS)
+        log = CapturingLogger()
+        writer = crew.site.home.writer(crew.site.client(), read_timeout_seconds=READ_TIMEOUT_SECONDS, logger=log)
         lock = crew.site.lock(writer)
         assert lock.try_acquire(timeout=crew.chance.uniform(0.0, 2 * HEARTBEAT_SECONDS)) is None
         child.kill()
@@ -218,7 +222,8 @@ def test_a_killed_holder_is_succeeded_after_a_whole_lease_and_not_much_later(cre
         lease = lock.acquire(timeout=PATIENCE_SECONDS)
         measured.append(time.monotonic() - killed_at - lease_seconds)
         assert lease.token == first + 1
-        assert measured[-1] > -(HEARTBEAT_SECONDS + 0.2), "taken over before its lease had run out"
+        (told,) = [call.kwargs for call in log.calls if call.args == ("lock_taken_over",)]
+        assert told["unchanged_seconds"] >= lease_seconds
         lease.release()
         writer.close()
     print(f"{DEATHS} killed holders succeeded; seconds after a lease: " + ", ".join(f"{one:+.2f}" for one in measured))

@@ -11,7 +11,7 @@ import pytest
 from reliable_write import Lease, Lock
 from reliable_write.clock import SystemTime
 from reliable_write.locks.heartbeat import Heartbeat
-from reliable_write.testing.faults import Call, Fault, conflict, deny, lose_answer, server_error, throttle
+from reliable_write.testing.faults import Call, Fault, InFlight, conflict, deny, lose_answer, server_error, throttle
 from tests.integration.locking import BEAT, LEASE, REQUEST, SAFE, Machine, Room, beat, plain_room, room
 
 __all__ = ["plain_room", "room"]
@@ -128,6 +128,21 @@ def test_a_heartbeat_that_is_refused_says_that_the_lock_is_lost(plain_room: Room
     assert beat(lease) is None
     assert told.heard == [("lost", BEAT)]
     assert machine.told("lock_lost")[0]["taken_by"] == "another"
+
+
+def test_a_heartbeat_does_not_renew_what_a_late_request_brought_back(room: Room) -> None:
+    """Its id is there again, after somebody else has held the lock: under another token."""
+    machine, late = room.machine(), InFlight()
+    told = Told(machine)
+    with machine.faults() as plan:
+        plan.on("UpdateItem", late, times=1)
+        lease = told.lock().acquire()
+    room.machine().lock().acquire(timeout=2 * LEASE).release()
+    assert late.land() == [200]
+    machine.clock.pass_seconds(BEAT)
+    assert beat(lease) is None
+    assert [what for what, _ in told.heard] == ["lost"]
+    assert lease.release() is False
 
 
 def test_an_item_that_somebody_overwrote_is_a_lock_that_is_lost(plain_room: Room) -> None:
@@ -267,3 +282,24 @@ def test_a_lock_that_can_have_no_thread_is_not_held(room: Room, monkeypatch: pyt
     assert not lock.locked()
     monkeypatch.undo()
     assert lock.acquire(blocking=False).is_held()
+
+
+def test_an_interrupted_acquisition_leaves_no_heartbeat_behind(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C may strike when the thread runs and the caller has no lease yet that he could release."""
+    machine = room.machine(time=SystemTime(), threads=True)
+    workers = machine.writer.engine().workers
+    begin = workers.background
+
+    def interrupted(name: str, loop: Callable[[], None]) -> None:
+        begin(name, loop)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers, "background", interrupted)
+    lock = machine.lock()
+    with pytest.raises(KeyboardInterrupt):
+        lock.acquire()
+    for thread in heartbeat_threads():
+        thread.join(SECONDS_MAX)
+    assert heartbeat_threads() == []
+    assert not lock.locked()
+    assert lock.lease is None

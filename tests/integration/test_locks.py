@@ -416,6 +416,30 @@ def test_a_release_whose_answer_was_lost_is_recognised(plain_room: Room) -> None
     assert plan.count("UpdateItem") == 2
 
 
+def test_a_late_release_whose_answer_was_lost_is_one_where_the_lock_is_free(plain_room: Room) -> None:
+    """Under our token nobody can have had it in between."""
+    machine = plain_room.machine()
+    lease = machine.lock().acquire()
+    machine.clock.pass_seconds(2 * LEASE)
+    with machine.faults() as plan:
+        plan.on("UpdateItem", lose_answer, "after", times=1)
+        assert lease.release()
+
+
+def test_a_late_release_whose_answer_was_lost_is_none_where_somebody_has_it(plain_room: Room) -> None:
+    machine, other = plain_room.machine(), plain_room.machine()
+    lease = machine.lock().acquire()
+    machine.clock.pass_seconds(2 * LEASE)
+
+    def taken(call: Call) -> None:
+        assert other.lock().try_acquire() is not None
+        lose_answer(call)
+
+    with machine.faults() as plan:
+        plan.on("UpdateItem", taken, "after", times=1)
+        assert not lease.release()
+
+
 def test_a_release_whose_answer_was_lost_is_one_also_where_somebody_was_quick(plain_room: Room) -> None:
     """Its lease had time left, so nobody could have had the lock before."""
     machine, other = plain_room.machine(), plain_room.machine()
