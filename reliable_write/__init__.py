@@ -30,6 +30,8 @@ if TYPE_CHECKING:
         InvalidItemError,
         InvalidKeyError,
         LoadProblem,
+        LockLostError,
+        LockNotAcquiredError,
         LookFailedError,
         NestedScopeError,
         OperationFailure,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
         WrongThreadError,
     )
     from reliable_write.first_attempt import Receipt
+    from reliable_write.locks import Lease, Leases, Lock, LockState, acquire_all
     from reliable_write.looking import Look, PendingChange
     from reliable_write.plan import Plan
     from reliable_write.reads import ConsistentReadScope
@@ -94,7 +97,13 @@ __all__ = [
     "InvalidExpressionError",
     "InvalidItemError",
     "InvalidKeyError",
+    "Lease",
+    "Leases",
     "LoadProblem",
+    "Lock",
+    "LockLostError",
+    "LockNotAcquiredError",
+    "LockState",
     "Look",
     "LookFailedError",
     "NestedScopeError",
@@ -132,6 +141,7 @@ __all__ = [
     "WriteState",
     "WriteTooLargeError",
     "WrongThreadError",
+    "acquire_all",
 ]
 
 _HOMES = {
@@ -147,6 +157,11 @@ _HOMES = {
     "Version": "reliable_write.records",
     "VersionMode": "reliable_write.records",
     "ConsistentReadScope": "reliable_write.reads",
+    "Lease": "reliable_write.locks",
+    "Leases": "reliable_write.locks",
+    "Lock": "reliable_write.locks",
+    "LockState": "reliable_write.locks",
+    "acquire_all": "reliable_write.locks",
     "Look": "reliable_write.looking",
     "PendingChange": "reliable_write.looking",
     "Plan": "reliable_write.plan",

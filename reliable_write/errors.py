@@ -15,7 +15,9 @@
     |  |- ConstraintViolationError                 a record's own constraint refused it
     |  `- UnsupportedOperationError                this installation or engine cannot do it
     |- ConditionFailedError       NOT_WRITTEN      a caller's condition was false; which, and the items found
-    |  `- StaleRecordError                         a record's version is not the one in the table
+    |  |- StaleRecordError                         a record's version is not the one in the table
+    |  `- LockLostError                            the lock is not held any more
+    |- LockNotAcquiredError                        somebody else holds the lock
     |- CommitFailedError          NOT_WRITTEN      the journal refused or was unreachable, for certain
     |- CommitUnknownError         UNKNOWN          commit the same scope again, never a copy
     |- PropagationPendingError    WILL_BE_WRITTEN  durable; a monitor finishes it
@@ -200,6 +202,37 @@ class StaleRecordError(ConditionFailedError):
     expected: Any = None
     actual: Any = None
     item: Mapping[str, Any] | None = None
+
+
+class LockLostError(ConditionFailedError):
+    """A lock is not held any more: its lease ran out, somebody took it over, or an operator released it.
+
+    From a guarded scope's commit: nothing of the scope is written. From the end of a `with` block, `outcome` is
+    UNKNOWN: what the block wrote by guarded scopes is as their commits said, and what it did otherwise may have met
+    another holder. `token` is the one that was held; `owner` who holds the lock now, where that is known. `table` and
+    `key` tell which lock; the key is not in the message.
+    """
+
+    table: str | None = None
+    key: Mapping[str, Any] | None = None
+    token: int | None = None
+    owner: str | None = None
+
+
+class LockNotAcquiredError(ReliableWriteError):
+    """Somebody else holds the lock, and the time to wait for it was over.
+
+    `owner` is who; `since_milliseconds` since when by the owner's own clock (for people), `seen_seconds` for how long
+    this process has seen no sign of life of it, and `until_milliseconds` when, by this process's wall clock, the lock
+    may be taken over if there is none. `table` and `key` tell which lock; the key is not in the message.
+    """
+
+    table: str | None = None
+    key: Mapping[str, Any] | None = None
+    owner: str | None = None
+    since_milliseconds: int | None = None
+    seen_seconds: float = 0.0
+    until_milliseconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

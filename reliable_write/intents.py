@@ -16,6 +16,7 @@ from reliable_write.errors import ConditionFailedError, FailedCondition, Invalid
 from reliable_write.operations import StampNames
 
 WriteVerb = Literal["put", "delete"]
+IntentVerb = WriteVerb | Literal["check"]
 
 
 def _nothing(_outcome: Outcome) -> None:
@@ -28,13 +29,13 @@ def _as_it_is(_failure: FailedCondition) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """One write of one item: where, what, and under which condition."""
+    """One write of one item, or a check of it: where, what, and under which condition."""
 
     table: str
     content: Mapping[str, Any] = field(repr=False)
-    """The item of a put, the key of a delete; Python values, as `put_item` takes them."""
+    """The item of a put, the key of a delete or a check; Python values, as `put_item` takes them."""
     given: Given = field(default_factory=Given)
-    """With a condition the write takes effect in the commit point itself."""
+    """With a condition the write takes effect in the commit point itself. A check always has one."""
     settled: Callable[[Outcome], None] = _nothing
     """Called after each commit of the scope with what holds then: UNKNOWN may be followed by another call. It must not
     raise: the write has happened, or has not, all the same."""
@@ -54,16 +55,26 @@ class Writable(Protocol):
         ...
 
 
-_METHODS: Final = {"put": "__reliable_put__", "delete": "__reliable_delete__"}
+class Checkable(Protocol):
+    """An object a scope can be made to depend on: that something holds which this object says of an item."""
+
+    def __reliable_check__(self) -> Intent:
+        """The intent to check it: a key and a condition."""
+        ...
 
 
-def intent_of(writable: Writable, verb: WriteVerb, where: str, time: TimeSource) -> Intent:
-    """What it intends. Raises `InvalidItemError` for an object that is no `Writable`, and what the object raises."""
+_METHODS: Final = {"put": "__reliable_put__", "delete": "__reliable_delete__", "check": "__reliable_check__"}
+_PLAINLY: Final = {"put": "put_item(table, ...)", "delete": "delete_item(table, ...)", "check": "condition_check(...)"}
+
+
+def intent_of(writable: Writable | Checkable, verb: IntentVerb, where: str, time: TimeSource) -> Intent:
+    """What it intends. Raises `InvalidItemError` for an object that cannot say, and what the object raises."""
     method = getattr(writable, _METHODS[verb], None)
     if method is None or isinstance(writable, type):
+        needed = "an object that can be checked, such as a lease," if verb == "check" else "a record"
         raise InvalidItemError(
-            f"{where}: a record is needed, not {type(writable).__name__}. For a plain item name its table: "
-            f"{verb}_item(table, ...).",
+            f"{where}: {needed} is needed, not {type(writable).__name__}. For a plain item name its table: "
+            f"{_PLAINLY[verb]}.",
             operation=where,
         )
     try:

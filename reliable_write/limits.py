@@ -129,6 +129,21 @@ DELETED_KEPT_SECONDS: Final = 86_400.0
 FLUSH_LINGER_SECONDS: Final = 1.0
 """A finished entry waits this long for company before its deletion is sent; a full batch goes at once."""
 
+# --- locks --------------------------------------------------------------------------------------------------------
+LOCK_LEASE_SECONDS: Final = 20.0
+"""How long a lock outlives its holder's last sign of life. As in the AWS lock client."""
+LOCK_HEARTBEATS_PER_LEASE: Final = 4
+"""Where no heartbeat is given: one may fail, and its retries too, before the lease is in danger."""
+LOCK_SAFE_SHARE: Final = 0.5
+"""Of a lease, where nothing else is given: without a renewal for longer it is in danger."""
+LOCK_POLL_SECONDS: Final = 0.75
+LOCK_POLL_BASE_SECONDS: Final = 0.02
+"""Between two looks of somebody who waits: full jitter up to base * 2**n, capped. The base is what a short hold
+takes."""
+LOCK_DATA_BYTES_MAX: Final = 64 * KB
+"""Of the data beside a lock: each heartbeat writes the item anew, at one write unit for each KB."""
+LOCK_OWNER_CHARACTERS_MAX: Final = 256
+
 # --- looking for pending writes -----------------------------------------------------------------------------------
 LOOK_KEYS_MAX: Final = BATCH_GET_KEYS_MAX
 """Keys of one look: a page of a list. They share one walk over the journal."""
@@ -144,6 +159,10 @@ UNCLASSIFIED_ATTEMPTS_MAX: Final = 20
 TABLE_MISSING_SECONDS: Final = 600.0
 ZSTD_LEVEL: Final = 3
 
+assert LOCK_LEASE_SECONDS > LOCK_LEASE_SECONDS / LOCK_HEARTBEATS_PER_LEASE + 2 * (
+    CONNECT_TIMEOUT_SECONDS + READ_TIMEOUT_SECONDS
+), "two answers may be lost before a lease is"
+assert LOCK_POLL_SECONDS < 1, "a dead holder's lock is taken over within its lease and a second"
 assert SHARED_WRITE_SECONDS > 2 * ATTEMPT_DEADLINE_SECONDS, "a commit without an answer can be asked for once more"
 assert SCHEDULED_AUDIT_MARGIN_SECONDS >= 2 * SIGNED_REQUEST_SECONDS, "two clocks, each as wrong as is answered"
 assert RECEIPT_RETENTION_SECONDS_MIN > 2 * COLLECTION_WAIT_SECONDS, "nothing of its write may still be under way"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from reliable_write import limits
 from reliable_write.at_commit import ONE_TRANSACTION, Change, Given, make_guarded, make_update
@@ -17,7 +17,16 @@ from reliable_write.errors import (
     WriteRejectedError,
     WriteTooLargeError,
 )
-from reliable_write.intents import Intent, Intents, Writable, WriteVerb, intent_of, one_table
+from reliable_write.intents import (
+    Checkable,
+    Intent,
+    Intents,
+    IntentVerb,
+    Writable,
+    WriteVerb,
+    intent_of,
+    one_table,
+)
 from reliable_write.operations import (
     Action,
     AnyAction,
@@ -38,6 +47,8 @@ from reliable_write.settings import split_alias
 from reliable_write.values import decode_item
 
 Recorded = Operation | AtCommit
+
+_VERBS: Final[dict[IntentVerb, AtCommitVerb]] = {"put": "put_item", "delete": "delete_item", "check": "condition_check"}
 
 
 class HasEngine(Protocol):
@@ -103,11 +114,11 @@ class Recording:
             verb, table, lambda schema, number: [Operation(verb, tuple(self._make(verb, schema, batch)), number)]
         )
 
-    def writable(self, verb: WriteVerb, writable: Writable) -> None:
+    def writable(self, verb: IntentVerb, writable: Writable | Checkable) -> None:
         """One object that knows its own table."""
         place = self._place
         intent = intent_of(writable, verb, place, self.engine.time)
-        self.one("put_item" if verb == "put" else "delete_item", intent.table, intent.content, intent.given)
+        self.one(_VERBS[verb], intent.table, intent.content, intent.given)
         self.intents.add(place, intent)
 
     def writables(self, verb: WriteVerb, writables: Iterable[Writable]) -> None:

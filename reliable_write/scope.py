@@ -35,7 +35,7 @@ from reliable_write.errors import (
 )
 from reliable_write.events import Event
 from reliable_write.first_attempt import Receipt
-from reliable_write.intents import Writable
+from reliable_write.intents import Checkable, Writable
 from reliable_write.operations import (
     Operation,
 )
@@ -249,6 +249,13 @@ class ReliableWriteScope:
             raise InvalidExpressionError(f"condition_check on {table}: ConditionExpression is missing.")
         self._check_recording()
         self._recording.one("condition_check", table, Key, given)
+
+    def check(self, checkable: Checkable) -> None:
+        """Write nothing here, but let the whole scope depend on what an object says of its item: a lease, that it holds
+        its lock. Counts as one sub-operation. Raises as `condition_check`.
+        """
+        self._check_recording()
+        self._recording.writable("check", checkable)
 
     # --- ending -------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from reliable_write.cli.exits import MEANINGS, ExitCode, reported
+from reliable_write.cli.locks import locks
 from reliable_write.cli.options import AsJson, Debug, EndpointUrl, OrderChoice, Profile, Region, SystemTable
 from reliable_write.cli.overseeing import audit, doctor, iam, status
 from reliable_write.cli.writes import writes
@@ -31,6 +32,7 @@ app = typer.Typer(
 
 app.command(epilog=EPILOG)(status)
 app.add_typer(writes, name="writes", epilog=EPILOG)
+app.add_typer(locks, name="locks", epilog=EPILOG)
 app.command(epilog=EPILOG)(doctor)
 app.add_typer(audit, name="audit", epilog=EPILOG)
 app.add_typer(iam, name="iam", epilog=EPILOG)

@@ -106,7 +106,7 @@ def _code_of(error: errors.ReliableWriteError) -> ExitCode:
 
 _CODES: Final[tuple[tuple[tuple[type[errors.ReliableWriteError], ...], ExitCode], ...]] = (
     ((errors.EntryNotFoundError, errors.UnknownTableError), ExitCode.NOT_FOUND),
-    ((errors.TooLateError,), ExitCode.TOO_LATE),
+    ((errors.TooLateError, errors.LockLostError, errors.LockNotAcquiredError), ExitCode.TOO_LATE),
     ((errors.ConfigurationError,), ExitCode.CONFIGURATION),
     ((errors.WriteRejectedError,), ExitCode.USAGE),
 )

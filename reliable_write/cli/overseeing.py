@@ -76,7 +76,7 @@ def list_deeds(
     *,
     write: Annotated[str | None, typer.Option(metavar="ID", help="Only about this write.")] = None,
     action: Annotated[
-        str | None, typer.Option(metavar="NAME", help="retry, skip, quarantine, discard or repair-stamp.")
+        str | None, typer.Option(metavar="NAME", help="retry, skip, quarantine, discard, repair-stamp or release-lock.")
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Records; 0 for all. 50 where not given, all with --json.")

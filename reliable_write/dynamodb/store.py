@@ -46,22 +46,32 @@ class Store(PatientCalls):
         With `look`, the item's key, the refusal holds the item found; it is read anew where the engine does not give
         it with its refusal (then it may be None: gone in between).
         """
-        return self._write("put_item", {"TableName": table, "Item": item}, condition, deadline, look)
+        return self._write("put_item", {"TableName": table, "Item": item}, condition, deadline, look)[1]
 
     def delete(self, table: str, key: WireItem, condition: Condition, deadline: Deadline) -> None:
         """Delete under a condition; an absent item is no failure unless the condition says so. Refusals as in `put`."""
         self._write("delete_item", {"TableName": table, "Key": key}, condition, deadline, key)
 
-    def update(self, table: str, key: WireItem, update: str, condition: Condition, deadline: Deadline) -> WireItem:
-        """Update under a condition, names and values of both in `condition`; the whole item as it is afterwards."""
-        request = {
-            "TableName": table,
-            "Key": key,
-            "UpdateExpression": update,
-            "ReturnValues": "ALL_NEW",
-            **_expression(condition),
-        }
-        attributes: WireItem = self._send("update_item", request, deadline).get("Attributes", {})
+    def update(
+        self,
+        table: str,
+        key: WireItem,
+        update: str,
+        condition: Condition,
+        deadline: Deadline,
+        *,
+        look: bool = False,
+    ) -> WireItem:
+        """Update under a condition, names and values of both in `condition`; the whole item as it is afterwards.
+
+        With `look` a refusal holds the item found, as in `put`.
+        """
+        request = {"TableName": table, "Key": key, "UpdateExpression": update, "ReturnValues": "ALL_NEW"}
+        if look:
+            answer, _ = self._write("update_item", request, condition, deadline, key)
+        else:
+            answer = self._send("update_item", {**request, **_expression(condition)}, deadline)
+        attributes: WireItem = answer.get("Attributes", {})
         return attributes
 
     def query(
@@ -171,10 +181,11 @@ class Store(PatientCalls):
 
     def _write(
         self, call: CallName, request: dict[str, Any], condition: Condition, deadline: Deadline, look: WireItem | None
-    ) -> int:
+    ) -> tuple[dict[str, Any], int]:
+        """The answer, and how many requests it took."""
         full = {**request, **_expression(condition), "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
         try:
-            return self._send_counting(call, full, deadline)[1]
+            return self._send_counting(call, full, deadline)
         except ConditionRefused as refused:
             if refused.found is None and look is not None:
                 found = self.get(request["TableName"], look, deadline)

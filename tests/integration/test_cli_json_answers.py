@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 import typer.main
 
+from reliable_write import Lock
 from reliable_write.cli.app import app
 from reliable_write.cli.exits import ExitCode
 from reliable_write.testing.engines import Engine
@@ -38,6 +39,15 @@ JSON = {
     "repair-stamp": [Sample('{table} --key {{"id":"foreign"}} ' + more, "repair-stamp") for more in ("--dry-run", WHY)],
     "demo": [Sample("--orders 3", "demo")],
     "audit list": [Sample("", "audit-list"), Sample("--reveal", "audit-list")],
+    "locks list": [Sample("{locks}", "locks-list"), Sample("{locks} --all --watch-seconds 20", "locks-list")],
+    "locks show": [
+        Sample("{locks} held", "locks-show"),
+        Sample("{locks} held --reveal --watch-seconds 20", "locks-show"),
+    ],
+    "locks release": [
+        Sample("{locks} held --dry-run", "locks-release"),
+        Sample(f"{{locks}} held --watch-seconds 20 {WHY}", "locks-release"),
+    ],
     "writes list": [Sample("", "writes-list"), Sample("--table {table}", "writes-list")],
     "writes show": [Sample("{id}", "writes-show"), Sample("{id} --reveal", "writes-show")],
     "writes explain": [Sample("{id}", "writes-explain"), Sample("typo", "writes-explain")],
@@ -58,6 +68,7 @@ JSON = {
 }
 LINES = {
     "audit list": [Sample("", "audit-deed")],
+    "locks list": [Sample("{locks}", "lock")],
     "writes list": [Sample("", "write"), Sample("--table {table}", "write")],
     "writes retry": [Sample(f"{{id}} {WHY}", "deed-result"), Sample("{id} --dry-run", "reviewed-write")],
     "writes quarantine": [Sample(f"{{id}} {WHY}", "deed-result"), Sample("{id} --dry-run", "reviewed-write")],
@@ -76,6 +87,9 @@ RUNS = [
 FAILING = [(command, form) for form in ("--json", "--jsonl") for command in FORMS[form]]
 ARGUMENTS = {
     "repair-stamp": ["t", "--key", "{}"],
+    "locks list": ["t"],
+    "locks show": ["t", "x"],
+    "locks release": ["t", "x"],
     "writes show": ["x"],
     "writes explain": ["x"],
     "writes wait": ["0" * 36],
@@ -130,7 +144,10 @@ def stuck(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict
     made = cli(world, "writes", "retry", entry.write_id, "--reason", "why", "--plan-out", "plan.json")
     assert made.code == ExitCode.DONE, made.err
     valid(json.loads(Path("plan.json").read_text()), "plan-file")
-    return {"id": entry.write_id, "table": table}
+    locks = world.table("locks")
+    Lock(left.writer, locks, "held", lease_seconds=200, heartbeat=False).acquire(data={"raw": b"1"})
+    Lock(left.writer, locks, "free", lease_seconds=200, heartbeat=False).acquire().release()
+    return {"id": entry.write_id, "table": table, "locks": locks}
 
 
 @pytest.mark.parametrize(("command", "form", "sample"), RUNS)
