@@ -46,7 +46,7 @@ class Store(PatientCalls):
         With `look`, the item's key, the refusal holds the item found; it is read anew where the engine does not give
         it with its refusal (then it may be None: gone in between).
         """
-        return self._write("put_item", {"TableName": table, "Item": item}, condition, deadline, look)
+        return self._write("put_item", {"TableName": table, "Item": item}, condition, deadline, look)[1]
 
     def delete(self, table: str, key: WireItem, condition: Condition, deadline: Deadline) -> None:
         """Delete under a condition; an absent item is no failure unless the condition says so. Refusals as in `put`."""
@@ -62,6 +62,22 @@ class Store(PatientCalls):
             **_expression(condition),
         }
         attributes: WireItem = self._send("update_item", request, deadline).get("Attributes", {})
+        return attributes
+
+    def change(
+        self, table: str, key: WireItem, update: str, condition: Condition, deadline: Deadline, *, whole: bool = False
+    ) -> WireItem:
+        """Update under a condition, names and values of both in `condition`; the changed attributes, or the whole item.
+
+        A refusal holds the item found; it is read anew where the engine does not give it with its refusal.
+        """
+        request = {
+            "TableName": table,
+            "Key": key,
+            "UpdateExpression": update,
+            "ReturnValues": "ALL_NEW" if whole else "UPDATED_NEW",
+        }
+        attributes: WireItem = self._write("update_item", request, condition, deadline, key)[0].get("Attributes", {})
         return attributes
 
     def query(
@@ -171,15 +187,23 @@ class Store(PatientCalls):
 
     def _write(
         self, call: CallName, request: dict[str, Any], condition: Condition, deadline: Deadline, look: WireItem | None
-    ) -> int:
+    ) -> tuple[dict[str, Any], int]:
+        """The answer, and the tries it took."""
         full = {**request, **_expression(condition), "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
         try:
-            return self._send_counting(call, full, deadline)[1]
+            return self._send_counting(call, full, deadline)
         except ConditionRefused as refused:
             if refused.found is None and look is not None:
-                found = self.get(request["TableName"], look, deadline)
+                found = self._found(request["TableName"], look, refused, deadline)
                 raise ConditionRefused(found, ambiguous=refused.ambiguous) from refused
             raise
+
+    def _found(self, table: str, key: WireItem, refused: ConditionRefused, deadline: Deadline) -> WireItem | None:
+        """The item that refused a write; where it cannot be read, an earlier try may be what it was refused by."""
+        try:
+            return self.get(table, key, deadline)
+        except CallFailed as failure:
+            raise failure.with_ambiguity(ambiguous=refused.ambiguous) from failure.__cause__
 
 
 def batch_get_pages(keys: Iterable[tuple[str, WireItem]]) -> list[list[tuple[str, WireItem]]]:
