@@ -236,7 +236,7 @@ class Once:
                     return None
                 objection = attempt.step.objection(refused.found or {})
                 if objection is not None:
-                    return self._refused(mine, attempt, objection, deadline)
+                    return self._refused(mine, attempt, objection, refused.__cause__, deadline)
                 # The engine does not tell what it refused, and what was read a moment later would be accepted.
             except CallFailed as failure:
                 attempt.ambiguous = attempt.ambiguous or failure.ambiguous
@@ -261,13 +261,20 @@ class Once:
             raise
         return attempt.counted(value)
 
-    def _refused(self, mine: Mine, attempt: Attempt, objection: ReliableWriteError, deadline: Deadline) -> int:
+    def _refused(
+        self,
+        mine: Mine,
+        attempt: Attempt,
+        objection: ReliableWriteError,
+        cause: BaseException | None,
+        deadline: Deadline,
+    ) -> int:
         """What the step's own condition says holds, unless an earlier try has been, or may yet be, applied."""
         value = self._fence(mine, attempt, deadline) if attempt.ambiguous else None
         if value is not None:
             return value
         mine.doubt = None
-        raise objection
+        raise objection from cause
 
     def _begin_anew(self, mine: Mine, attempt: Attempt, item: WireItem) -> None:
         """No copy of it can land any more. If none may have been applied, it can be tried anew with a later stamp."""
@@ -289,7 +296,7 @@ class Once:
     def _failed(self, mine: Mine, attempt: Attempt, failure: CallFailed, deadline: Deadline) -> int:
         place = self._place
         if failure.kind is FailureKind.VALIDATION:
-            return self._refused(mine, attempt, place.invalid(failure, deadline), deadline)
+            return self._refused(mine, attempt, place.invalid(failure, deadline), failure.__cause__, deadline)
         if attempt.ambiguous:
             self._raise_unknown(attempt, failure)
         mine.doubt = None
