@@ -220,12 +220,12 @@ class Once:
 
     def _try(self, mine: Mine, attempt: Attempt, deadline: Deadline) -> int | None:
         """Send it until it is answered; the value after it, or None where another stamp must be tried."""
-        place, look = self._place, mine.is_time_to_look()
+        place, key, look = self._place, self._place.key, mine.is_time_to_look()
         update, condition = attempt.request()
         mine.doubt = attempt
         while True:
             try:
-                answer = place.engine.store.change(place.table, place.key, update, condition, deadline, whole=look)
+                answer = place.engine.store.change(place.table, key, update, condition, deadline, whole=look)
             except ConditionRefused as refused:
                 attempt.ambiguous = attempt.ambiguous or refused.ambiguous
                 standing = attempt.standing(refused.found or {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import cached_property
@@ -28,6 +29,7 @@ RESERVED: Final = "#_rw"
 """In an item's key what follows is one of the counter's own further items: a shard, a block of ids."""
 _NAME_CHARACTERS_MAX: Final = 100
 """Of a counter's name in a message."""
+_SPELLED: Final = re.compile(r"[+-]?[0-9]{1,40}", re.ASCII)
 
 
 class Place:
@@ -180,10 +182,9 @@ def _advice(kind: FailureKind) -> str:
 
 def whole_number(text: Any) -> int | None:
     """The number that a string spells, within bounds; None where it spells none."""
-    try:
-        number = int(text)
-    except ValueError:
+    if not isinstance(text, str) or _SPELLED.fullmatch(text) is None:
         return None
+    number = int(text)
     return number if abs(number) <= limits.COUNTER_VALUE_MAX else None
 
 
