@@ -158,7 +158,7 @@ class Once:
         mine = self._mine
         if mine is None or mine.pid != os.getpid() or mine.used is None:
             return
-        with contextlib.suppress(CommitFailedError), self._turn() as (_, __):
+        with contextlib.suppress(ReliableWriteError), self._turn():
             if mine.doubt is None and mine.used is not None:
                 give_back(self._place, mine.slot, mine.used)
                 mine.used = None

@@ -131,8 +131,14 @@ def test_a_refusal_by_a_bound_is_final(deadline_seconds: float, tells_old_items:
         counter, other = (world.counter(f, landing, initial=1, minimum=0) for f in (faults, ()))
         network, others = world.networks[0], Tally()
         network.after_each = lambda: void(others.take(other.subtract, world.networks[1], CounterLimitError))
-        tally.take(counter.subtract, network, CounterLimitError)
-        other.add(5)  # room again, for what might still be under way
+
+        def and_then_there_is_room_again() -> int:
+            try:
+                return counter.subtract()
+            finally:
+                other.add(5)  # for what might still be under way
+
+        tally.take(and_then_there_is_room_again, network, CounterLimitError)
         network.after_each = lambda: None
         tally.take(counter.subtract, network, CounterLimitError)
         world.land_all()
