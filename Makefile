@@ -50,11 +50,13 @@ chaos: venv engines  ## the long sizes of the chaos tests: hours, and two cores 
 	RELIABLE_WRITE_IDEMPOTENCY_ROUNDS=20 RELIABLE_WRITE_CONVERGENCE_ROUNDS=2000 RELIABLE_WRITE_STORM_KILLS=400 \
 	RELIABLE_WRITE_ROUND_TRIPS=10000 RELIABLE_WRITE_SHARED_UPDATES=2000 RELIABLE_WRITE_SHARED_KILLS=400 \
 	RELIABLE_WRITE_LOCK_SECTIONS=1000 RELIABLE_WRITE_LOCK_DEATHS=30 \
+	RELIABLE_WRITE_COUNTED=1000000 RELIABLE_WRITE_COUNTERS_KILLED=400 \
 	.venv/bin/python -m pytest -s tests/chaos tests/integration/test_record_round_trips.py
 
-bench: venv engines  ## time a scope beside native transactions and bare puts, and the serialisers, as ratios
+bench: venv engines  ## time scopes beside native transactions and bare puts, counters beside ADD, and the serialisers
 	.venv/bin/python -m tests.benchmarks.scopes
 	.venv/bin/python -m tests.benchmarks.serialisers
+	.venv/bin/python -m tests.benchmarks.counters
 
 wheel: venv  ## build the source archive and the wheel into dist
 	rm -rf dist

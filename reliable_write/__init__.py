@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from reliable_write.counters import AtomicCounter, Counter, ShardedCounter
     from reliable_write.errors import (
         BatchTooLargeError,
         CommitFailedError,
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
         ConfigurationError,
         ConsistentReadRefusedError,
         ConstraintViolationError,
+        CounterLimitError,
+        CounterOutOfSyncError,
+        CounterTypeError,
+        CounterUnknownError,
         DuplicateKeyError,
         EntryNotFoundError,
         FailedCondition,
@@ -77,6 +82,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AtomicCounter",
     "BatchTooLargeError",
     "CommitFailedError",
     "CommitUnknownError",
@@ -86,6 +92,11 @@ __all__ = [
     "ConsistentReadScope",
     "Constraint",
     "ConstraintViolationError",
+    "Counter",
+    "CounterLimitError",
+    "CounterOutOfSyncError",
+    "CounterTypeError",
+    "CounterUnknownError",
     "Destination",
     "DuplicateKeyError",
     "EntryNotFoundError",
@@ -127,6 +138,7 @@ __all__ = [
     "ResumeReport",
     "ScopeClosedError",
     "Settings",
+    "ShardedCounter",
     "SharedRecord",
     "SharedRecords",
     "StaleRecordError",
@@ -145,6 +157,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AtomicCounter": "reliable_write.counters",
+    "Counter": "reliable_write.counters",
+    "ShardedCounter": "reliable_write.counters",
     "FloatAs": "reliable_write.records",
     "HashKey": "reliable_write.records",
     "RangeKey": "reliable_write.records",

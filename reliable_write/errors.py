@@ -27,6 +27,10 @@
     |- RecordDefinitionError      (TypeError)      misuse: a record class that no table can hold
     |- RecordLoadError                             an item that is no record of its class
     |- RecordDeletedError                          a shared record that somebody has deleted
+    |- CounterOutOfSyncError      (ValueError)     a counter was moved by somebody else since this handle saw it
+    |- CounterLimitError                           a counter's bound forbids the step
+    |- CounterTypeError           (TypeError)      what a counter's attribute holds is no whole number
+    |- CounterUnknownError        UNKNOWN          a step of a counter may be counted: settle() tells
     |- EntryNotFoundError                          no journal entry has this write id
     |- TooLateError                                somebody else moved the entry first
     |- ReadFailedError                             a read got no answer; nothing was written by it
@@ -98,6 +102,11 @@ def _revive(kind: type[ReliableWriteError], message: str, facts: Mapping[str, An
     Exception.__init__(error, message)
     error.__dict__.update(facts)
     return error
+
+
+def _without(reduced: tuple[Any, tuple[Any, ...]], left_out: str) -> tuple[Any, tuple[Any, ...]]:
+    revive, (kind, message, facts) = reduced
+    return revive, (kind, message, {name: fact for name, fact in facts.items() if name != left_out})
 
 
 class WriteRejectedError(ReliableWriteError):
@@ -264,8 +273,7 @@ class CommitUnknownError(ReliableWriteError):
 
     def __reduce__(self) -> tuple[Callable[..., ReliableWriteError], tuple[Any, ...]]:
         """Without the scope, which belongs to its process."""
-        kind, (cls, message, facts) = super().__reduce__()
-        return kind, (cls, message, {name: fact for name, fact in facts.items() if name != "scope"})
+        return _without(super().__reduce__(), "scope")
 
 
 class PropagationPendingError(ReliableWriteError):
@@ -316,6 +324,61 @@ class RecordDeletedError(ReliableWriteError):
 
     table: str | None = None
     key: Mapping[str, Any] | None = None
+
+
+class CounterOutOfSyncError(ReliableWriteError, ValueError):
+    """Another process moved the counter since this handle saw it. Nothing was written; the handle shows what is there.
+
+    `expected` is what the handle had seen, `actual` what it shows now. `table` and `counter` say which one it is.
+    """
+
+    table: str | None = None
+    counter: str | None = None
+    expected: int | None = None
+    actual: int | None = None
+
+
+class CounterLimitError(ReliableWriteError):
+    """The step would take the counter over a bound; nothing was written, and nothing of it will be.
+
+    `value` is what the counter held when the store refused the step, `limit` the bound.
+    """
+
+    table: str | None = None
+    counter: str | None = None
+    value: int | None = None
+    limit: int | None = None
+
+
+class CounterTypeError(ReliableWriteError, TypeError):
+    """The counter's attribute holds something else than a whole number. `found` is its type as the wire has it (`S`).
+
+    `repairable` tells whether `repair()` can make a number of it, as of the string "0".
+    """
+
+    table: str | None = None
+    counter: str | None = None
+    attribute: str | None = None
+    found: str | None = None
+    repairable: bool = False
+
+
+class CounterUnknownError(ReliableWriteError):
+    """A step was sent and not answered: it may be counted, or be counted later.
+
+    `error.settle()` finds out: the value after the step, or None where it is not counted, and then never will be. It
+    raises this error again where there is no answer. `settle` is None in other processes, and where it can no longer
+    be told.
+    """
+
+    outcome = Outcome.UNKNOWN
+    table: str | None = None
+    counter: str | None = None
+    settle: Callable[[], int | None] | None = None
+
+    def __reduce__(self) -> tuple[Callable[..., ReliableWriteError], tuple[Any, ...]]:
+        """Without what settles it, which belongs to its process."""
+        return _without(super().__reduce__(), "settle")
 
 
 class EntryNotFoundError(ReliableWriteError):

@@ -153,6 +153,29 @@ said about a live one."""
 LOOK_KEYS_REMEMBERED_MAX: Final = 100_000
 """Keys of entries in chunks that a process remembers, so as not to read the chunks anew with every look: some 10 MB."""
 
+# --- counters -----------------------------------------------------------------------------------------------------
+COUNTER_SLOT_SECONDS: Final = 300.0
+"""A slot of a counter not used for so long may be removed by others. No step can count twice for that, whatever the
+clocks say; but whether a step that got no answer was counted can be found out for so long only, and each slot makes the
+counter's item larger. Many times an attempt, and few enough slots of short-lived clients."""
+COUNTER_SLOT_SECONDS_MIN: Final = 30.0
+"""The same where there are more than `COUNTER_SLOTS_MAX`: beyond the end of any attempt, with room for wrong clocks."""
+COUNTER_SLOTS_MAX: Final = 64
+"""Slots of a counter that are left alone while younger than `COUNTER_SLOT_SECONDS`: 5 KB, 5 write units a step."""
+COUNTER_SLOTS_COLLECTED_MAX: Final = 50
+"""Slots removed by one request: some 2 KB of expressions."""
+COUNTER_LOOK_SECONDS: Final = 60.0
+"""How often a handle looks for slots to remove: with its first step, and then with one step in so long (up to twice so
+long, by chance: of many handles few should come at once)."""
+COUNTER_COLLECT_SECONDS: Final = 1.0
+"""How long it tries to, after a step that is done: somebody else will if it cannot."""
+COUNTER_STEP_MAX: Final = 10**24
+COUNTER_VALUE_MAX: Final = 10**36
+"""Of bounds and beginnings. A number of DynamoDB holds 38 digits exactly: what begins under 10**36 and goes by less
+than 10**24 does not get there in a century."""
+COUNTER_SHARDS_MAX: Final = BATCH_GET_KEYS_MAX
+"""A sharded counter is read by one request."""
+
 # --- work ---------------------------------------------------------------------------------------------------------
 PROPAGATION_THREADS: Final = 32
 UNCLASSIFIED_ATTEMPTS_MAX: Final = 20
@@ -163,6 +186,7 @@ assert LOCK_LEASE_SECONDS > LOCK_LEASE_SECONDS / LOCK_HEARTBEATS_PER_LEASE + 2 *
     CONNECT_TIMEOUT_SECONDS + READ_TIMEOUT_SECONDS
 ), "two answers may be lost before a lease is"
 assert LOCK_POLL_SECONDS < 1, "a dead holder's lock is taken over within its lease and a second"
+assert COUNTER_SLOT_SECONDS > COUNTER_SLOT_SECONDS_MIN > 2 * LEASE_SECONDS, "an attempt is over; leases outlast them"
 assert SHARED_WRITE_SECONDS > 2 * ATTEMPT_DEADLINE_SECONDS, "a commit without an answer can be asked for once more"
 assert SCHEDULED_AUDIT_MARGIN_SECONDS >= 2 * SIGNED_REQUEST_SECONDS, "two clocks, each as wrong as is answered"
 assert RECEIPT_RETENTION_SECONDS_MIN > 2 * COLLECTION_WAIT_SECONDS, "nothing of its write may still be under way"

@@ -52,26 +52,32 @@ class Store(PatientCalls):
         """Delete under a condition; an absent item is no failure unless the condition says so. Refusals as in `put`."""
         self._write("delete_item", {"TableName": table, "Key": key}, condition, deadline, key)
 
-    def update(
-        self,
-        table: str,
-        key: WireItem,
-        update: str,
-        condition: Condition,
-        deadline: Deadline,
-        *,
-        look: bool = False,
-    ) -> WireItem:
-        """Update under a condition, names and values of both in `condition`; the whole item as it is afterwards.
+    def update(self, table: str, key: WireItem, update: str, condition: Condition, deadline: Deadline) -> WireItem:
+        """Update under a condition, names and values of both in `condition`; the whole item as it is afterwards."""
+        request = {
+            "TableName": table,
+            "Key": key,
+            "UpdateExpression": update,
+            "ReturnValues": "ALL_NEW",
+            **_expression(condition),
+        }
+        attributes: WireItem = self._send("update_item", request, deadline).get("Attributes", {})
+        return attributes
 
-        With `look` a refusal holds the item found, as in `put`.
+    def change(
+        self, table: str, key: WireItem, update: str, condition: Condition, deadline: Deadline, *, whole: bool = False
+    ) -> WireItem:
+        """Update under a condition, names and values of both in `condition`; the changed attributes, or the whole item.
+
+        A refusal holds the item found; it is read anew where the engine does not give it with its refusal.
         """
-        request = {"TableName": table, "Key": key, "UpdateExpression": update, "ReturnValues": "ALL_NEW"}
-        if look:
-            answer, _ = self._write("update_item", request, condition, deadline, key)
-        else:
-            answer = self._send("update_item", {**request, **_expression(condition)}, deadline)
-        attributes: WireItem = answer.get("Attributes", {})
+        request = {
+            "TableName": table,
+            "Key": key,
+            "UpdateExpression": update,
+            "ReturnValues": "ALL_NEW" if whole else "UPDATED_NEW",
+        }
+        attributes: WireItem = self._write("update_item", request, condition, deadline, key)[0].get("Attributes", {})
         return attributes
 
     def query(
@@ -188,9 +194,16 @@ class Store(PatientCalls):
             return self._send_counting(call, full, deadline)
         except ConditionRefused as refused:
             if refused.found is None and look is not None:
-                found = self.get(request["TableName"], look, deadline)
+                found = self._found(request["TableName"], look, refused, deadline)
                 raise ConditionRefused(found, ambiguous=refused.ambiguous) from refused
             raise
+
+    def _found(self, table: str, key: WireItem, refused: ConditionRefused, deadline: Deadline) -> WireItem | None:
+        """The item that refused a write; where it cannot be read, an earlier try may be what it was refused by."""
+        try:
+            return self.get(table, key, deadline)
+        except CallFailed as failure:
+            raise failure.with_ambiguity(ambiguous=refused.ambiguous) from failure.__cause__
 
 
 def batch_get_pages(keys: Iterable[tuple[str, WireItem]]) -> list[list[tuple[str, WireItem]]]:

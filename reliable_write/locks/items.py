@@ -260,7 +260,7 @@ class LockItem:
 
     def _changed(self, change: Change, deadline: Deadline) -> tuple[LockState, ConditionRefused | None]:
         try:
-            item = self._store.update(self.table, self.key, change.update, change.written(), deadline, look=True)
+            item = self._store.change(self.table, self.key, change.update, change.written(), deadline, whole=True)
         except ConditionRefused as refused:
             return self._state(refused.found), refused
         return self._state(item), None

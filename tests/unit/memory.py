@@ -7,9 +7,11 @@ and land later, or never: that is how a test says "still in flight".
 from __future__ import annotations
 
 import copy
+import operator as operator_module
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from reliable_write.clock import Deadline
@@ -19,7 +21,13 @@ from reliable_write.policy import FailureKind
 from reliable_write.values import WireItem
 
 Request = Mapping[str, Any]
-_TOKENS = re.compile(r"\s*(attribute_not_exists|attribute_exists|AND|OR|>=|[()=<,+]|[#:]?\w+)")
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator_module.eq,
+    "<": operator_module.lt,
+    "<=": operator_module.le,
+    ">=": operator_module.ge,
+}
+_TOKENS = re.compile(r"\s*(attribute_not_exists|attribute_exists|AND|OR|>=|<=|[()=<,+]|[#:]?\w+)")
 
 
 @dataclass
@@ -90,8 +98,9 @@ class MemoryTables:
         table = self._table(request["TableName"])
         place = table.place(request["Key"])
         self._check(request, table.items.get(place))
-        item = table.items.setdefault(place, dict(request["Key"]))
+        item = dict(table.items.get(place) or request["Key"])
         _update(item, request)
+        table.items[place] = item
         return {"Attributes": item}
 
     def _transact_write_items(self, request: Request) -> dict[str, Any]:
@@ -208,6 +217,8 @@ def _added(before: dict[str, Any] | None, added: dict[str, Any]) -> dict[str, An
 
 
 def _sum(values: list[dict[str, Any]]) -> dict[str, Any]:
+    if len(values) > 1 and not all("N" in value for value in values):
+        raise CallFailed(FailureKind.VALIDATION, "ValidationException", None)
     return values[0] if len(values) == 1 else {"N": str(sum(int(value["N"]) for value in values))}
 
 
@@ -227,7 +238,7 @@ def _name(text: str, request: Request) -> str:
 
 
 class _Expression:
-    """AND, OR, brackets, `=`, `<`, `>=` and the two functions; as in DynamoDB, what is absent compares as false."""
+    """AND, OR, brackets, comparisons and the two functions; as in DynamoDB, what is absent compares as false."""
 
     def __init__(self, text: str, request: Request, item: WireItem) -> None:
         self._rest = _TOKENS.findall(text)
@@ -268,7 +279,9 @@ class _Expression:
         if found is None or found.keys() != value.keys():
             return False
         ((mine, theirs),) = zip(found.values(), value.values(), strict=True)
-        return bool({"=": mine == theirs, "<": mine < theirs, ">=": mine >= theirs}[operator])
+        if "N" in found:
+            mine, theirs = Decimal(mine), Decimal(theirs)
+        return bool(_COMPARE[operator](mine, theirs))
 
     def _took(self, token: str) -> bool:
         if self._rest and self._rest[0] == token:

@@ -1,0 +1,221 @@
+"""Every fault at every update of a counter's step: what is acknowledged counts once, what is refused never does.
+
+For each of an increment's requests (first try, retry, fence, collection, giving back) in turn: lost on the way there or
+back, late, twice, throttled, in conflict; landing at three different moments; with others stepping in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from reliable_write import AtomicCounter, Counter, CounterLimitError, CounterOutOfSyncError, limits
+from tests.unit.counter_network import CounterWorld, Fault, Landing, Tally, all_weathers
+
+SHORT = 0.15
+"""A deadline within which two tries are made: the third would come too late, and the outcome is unknown."""
+
+
+def void(_: object) -> None:
+    pass
+
+
+def kinds_seen(scenario: Callable[[tuple[Fault, ...], Landing], Tally], depth: int) -> set[str]:
+    """Run it in all weathers; every kind of outcome that was seen."""
+    seen: set[str] = set()
+    for faults, landing in all_weathers(depth):
+        try:
+            tally = scenario(faults, landing)
+        except AssertionError as error:
+            error.add_note(f"{faults}, landing {landing}")
+            raise
+        seen |= tally.kinds
+        assert len(set(tally.values)) == len(tally.values), (faults, landing, "a value was told twice")
+    return seen
+
+
+@pytest.mark.parametrize("deadline_seconds", [8.0, SHORT])
+@pytest.mark.parametrize("tells_old_items", [True, False])
+def test_increments_count_once_and_each_value_is_told_once(deadline_seconds: float, tells_old_items: bool) -> None:
+    def scenario(faults: tuple[Fault, ...], landing: Landing) -> Tally:
+        world, tally = CounterWorld(deadline_seconds=deadline_seconds, tells_old_items=tells_old_items), Tally()
+        counter, other = world.counter(faults, landing), world.counter()
+        network = world.networks[0]
+        network.after_each = lambda: tally.values.append(other.add(100))
+        for _ in range(3):
+            tally.take(counter.add, network)
+        others = len(tally.values) - tally.counted
+        world.land_all()
+        assert not tally.unknown
+        assert world.value() == tally.counted + 100 * others
+        return tally
+
+    kinds = kinds_seen(scenario, 3)
+    assert kinds == ({"counted", "settled", "not written"} if deadline_seconds == SHORT else {"counted"})
+
+
+@pytest.mark.parametrize("deadline_seconds", [8.0, SHORT])
+def test_a_copy_that_lands_after_its_slot_was_given_back_counts_for_nothing(deadline_seconds: float) -> None:
+    def scenario(faults: tuple[Fault, ...], landing: Landing) -> Tally:
+        world, tally = CounterWorld(deadline_seconds=deadline_seconds), Tally()
+        counter = world.counter(faults, landing)
+        network = world.networks[0]
+        for _ in range(2):
+            tally.take(counter.add, network)
+        counter.close()
+        network.step_done()
+        tally.take(counter.add, network)
+        counter.close()
+        world.land_all()
+        assert not tally.unknown
+        assert world.value() == tally.counted
+        return tally
+
+    assert "counted" in kinds_seen(scenario, 3)
+
+
+@pytest.mark.parametrize("deadline_seconds", [8.0, SHORT])
+def test_a_copy_that_lands_after_its_slot_was_collected_counts_for_nothing(deadline_seconds: float) -> None:
+    collected = 0
+
+    def scenario(faults: tuple[Fault, ...], landing: Landing) -> Tally:
+        nonlocal collected
+        world, tally = CounterWorld(deadline_seconds=deadline_seconds), Tally()
+        counter, other = world.counter(faults, landing), world.counter(faults[::-1], landing)
+        tally.take(counter.add, world.networks[0])
+        world.memory.time.pass_seconds(limits.COUNTER_SLOT_SECONDS + 1)
+        tally.take(other.add, world.networks[1])
+        collected += "_rwf" in world.item()
+        world.networks[0].step_done()
+        tally.take(counter.add, world.networks[0])
+        world.land_all()
+        assert not tally.unknown
+        assert world.value() == tally.counted
+        return tally
+
+    assert "counted" in kinds_seen(scenario, 3)
+    assert collected > 100, "nothing was collected: nothing was tested"
+
+
+def test_settling_after_the_slot_was_collected_says_that_it_cannot_be_told() -> None:
+    """The step was applied and its slot removed: it is not said to be counted, nor not to be."""
+
+    def scenario(faults: tuple[Fault, ...], landing: Landing) -> Tally:
+        world, tally = CounterWorld(deadline_seconds=SHORT), Tally()
+        counter, other = world.counter(faults, landing), world.counter()
+
+        def late_settle() -> int:
+            try:
+                return counter.add()
+            finally:
+                world.memory.time.pass_seconds(limits.COUNTER_SLOT_SECONDS + 1)
+                other.add(100)
+
+        tally.take(late_settle, world.networks[0])
+        tally.take(counter.add, world.networks[0])
+        world.land_all()
+        assert tally.counted <= world.value() - 100 <= tally.counted + tally.unknown
+        return tally
+
+    assert {"counted", "settled", "unknown"} <= kinds_seen(scenario, 3)
+
+
+@pytest.mark.parametrize("deadline_seconds", [8.0, SHORT])
+@pytest.mark.parametrize("tells_old_items", [True, False])
+def test_a_refusal_by_a_bound_is_final(deadline_seconds: float, tells_old_items: bool) -> None:
+    """Where a try before the refusal was lost, it can come no more: the last ticket is not sold to two."""
+
+    def scenario(faults: tuple[Fault, ...], landing: Landing) -> Tally:
+        world, tally = CounterWorld(deadline_seconds=deadline_seconds, tells_old_items=tells_old_items), Tally()
+        counter, other = (world.counter(f, landing, initial=1, minimum=0) for f in (faults, ()))
+        network, others = world.networks[0], Tally()
+        network.after_each = lambda: void(others.take(other.subtract, world.networks[1], CounterLimitError))
+
+        def and_then_there_is_room_again() -> int:
+            try:
+                return counter.subtract()
+            finally:
+                other.add(5)  # for what might still be under way
+
+        tally.take(and_then_there_is_room_again, network, CounterLimitError)
+        network.after_each = lambda: None
+        tally.take(counter.subtract, network, CounterLimitError)
+        world.land_all()
+        assert not tally.unknown
+        assert world.value() == 1 + 5 - tally.counted - others.counted
+        return tally
+
+    assert {"counted", "CounterLimitError"} <= kinds_seen(scenario, 3)
+
+
+@pytest.mark.parametrize("deadline_seconds", [8.0, SHORT])
+@pytest.mark.parametrize("tells_old_items", [True, False])
+def test_an_applied_step_of_a_counter_is_never_out_of_sync(deadline_seconds: float, tells_old_items: bool) -> None:
+    """And one that is out of sync is not applied, not even later when the value is the same again."""
+
+    def scenario(faults: tuple[Fault, ...], landing: Landing) -> Tally:
+        world, tally = CounterWorld(deadline_seconds=deadline_seconds, tells_old_items=tells_old_items), Tally()
+        maker = world.handle()
+        counter, others = world.handle(faults, landing), 0
+        network = world.networks[1]
+
+        def by_others() -> None:
+            nonlocal others
+            maker.refresh()
+            maker.add(100)
+            others += 1
+
+        network.after_each = by_others
+        for _ in range(2):
+            shown = tally.take(counter.add, network, CounterOutOfSyncError)
+            assert shown is None or shown == counter or network.updates > 1
+        network.after_each = lambda: None
+        maker.refresh()
+        maker.set(maker.value - 100 * others)  # back to what a late one may be waiting for
+        world.land_all()
+        assert not tally.unknown
+        assert world.value() == tally.counted
+        counter.refresh()
+        assert counter == tally.counted
+        return tally
+
+    assert {"counted", "CounterOutOfSyncError"} <= kinds_seen(scenario, 3)
+
+
+def test_a_machine_whose_clock_is_slow_counts_all_the_same() -> None:
+    """The floor is ahead of its clock: its first step is refused, and made later than the floor."""
+
+    def scenario(faults: tuple[Fault, ...], landing: Landing) -> Tally:
+        world, tally = CounterWorld(), Tally()
+        with world.counter() as quick:
+            quick.add(100)
+        process = world.process(faults, landing, skew=-3600)
+        slow = AtomicCounter(process, "counters", "tally")
+        for _ in range(2):
+            tally.take(slow.add, process.network)
+        slow.close()
+        world.land_all()
+        assert tally.counted <= world.value() - 100 <= tally.counted + tally.unknown
+        return tally
+
+    assert {"counted", "unknown"} == kinds_seen(scenario, 3) - {"not written"}
+
+
+def test_creating_a_counter_settles_the_race() -> None:
+    def scenario(faults: tuple[Fault, ...], landing: Landing) -> Tally:
+        world, tally = CounterWorld(), Tally()
+        process = world.process(faults, landing)
+        made: list[Counter] = []
+        process.network.after_each = lambda: made.append(world.handle(initial=5)) if not made else None
+        counter = Counter(process, "counters", "tally", initial=5)
+        first = made[0]
+        first += 1
+        process.network.after_each = lambda: None
+        process.network.land()
+        counter.refresh()
+        assert counter == 6 == world.value()
+        tally.kinds.add("counted")
+        return tally
+
+    kinds_seen(scenario, 3)
