@@ -24,6 +24,7 @@ class ExitCode(enum.IntEnum):
     SERVICE = 4
     NOT_FOUND = 5
     TOO_LATE = 6
+    DIFFERENT = 7
 
 
 MEANINGS: Final = {
@@ -34,6 +35,7 @@ MEANINGS: Final = {
     ExitCode.SERVICE: "DynamoDB cannot be reached, or refuses",
     ExitCode.NOT_FOUND: "the table, item or write is not there",
     ExitCode.TOO_LATE: "nothing to do, or somebody else was first",
+    ExitCode.DIFFERENT: "upload: an object with other content is there, and was left alone",
 }
 assert set(MEANINGS) == set(ExitCode)
 
