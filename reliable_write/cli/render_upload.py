@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from rich.console import Console
 from rich.filesize import decimal
 from rich.padding import Padding
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -144,8 +145,8 @@ def show_report(report: UploadReport, cleaned: CleanReport | None, command: str,
 def _headlines(report: UploadReport, *, dry_run: bool) -> Iterator[Text]:
     if dry_run:
         coming = report.of(Ended.TO_UPLOAD)
-        size = decimal(sum(result.size for result in coming))
-        yield Text(f"{speech.plural(len(coming), 'file')} to upload to {report.target}, {size}.", style="bold")
+        sent = f"{speech.plural(len(coming), 'file')} to upload to {report.target}"
+        yield Text(f"{sent}, {decimal(sum(result.size for result in coming))}.", style="bold")
     else:
         size = sum(result.size for result in report.uploaded)
         rate = f", {decimal(int(size / report.seconds))}/s" if report.seconds > 0 and size else ""
@@ -167,7 +168,7 @@ def _rows(results: Sequence[FileResult]) -> list[tuple[str, str]]:
     return [(printable(result.name), result.told) for result in results]
 
 
-def _show(console: speech.Console, title: str, rows: list[tuple[str, str]]) -> None:
+def _show(console: Console, title: str, rows: list[tuple[str, str]]) -> None:
     if not rows:
         return
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))

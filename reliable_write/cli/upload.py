@@ -13,8 +13,8 @@ Patterns = list[str] | None
 
 def upload(
     *,
-    source: Annotated[list[str], typer.Argument(metavar="DIR|FILE...", help="A folder, or files.")],
-    target: Annotated[str, typer.Argument(metavar="s3://BUCKET/PREFIX", help="Where to.")],
+    source: Annotated[list[str], typer.Argument(metavar="SOURCE", help="A folder, or files.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="Where to: s3://bucket/prefix.")],
     table: Annotated[
         str, typer.Option(metavar="NAME", envvar="RELIABLE_WRITE_UPLOADS_TABLE", help="The ledger's table.")
     ] = "uploads",

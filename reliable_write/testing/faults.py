@@ -10,7 +10,6 @@ client, or on several that share its numbers, and is taken off with `remove()` (
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -40,6 +39,7 @@ class Call:
     """The signed request's body."""
     url: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    method: str = "POST"
 
 
 Fault = Callable[[Call], Any]
@@ -123,7 +123,7 @@ class FaultPlan:
         body = request.body if isinstance(request.body, bytes) else str(request.body).encode()
         headers = {name: _text(value) for name, value in request.headers.items()}
         with self._lock:
-            call = Call(len(self.calls) + 1, operation, body, request.url, headers)
+            call = Call(len(self.calls) + 1, operation, body, request.url, headers, request.method)
             self.calls.append(call)
             return call
 
@@ -242,11 +242,13 @@ class InFlight:
 
 
 def _arrive(call: Call) -> int:
-    request = urllib.request.Request(call.url, data=call.body, headers=dict(call.headers))  # noqa: S310 - an engine's
+    request = urllib.request.Request(call.url, call.body, dict(call.headers), method=call.method)  # noqa: S310 - an engine's
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with contextlib.suppress(urllib.error.HTTPError), opener.open(request, timeout=30) as response:
-        return int(response.status)
-    return 400
+    try:
+        with opener.open(request, timeout=30) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 throttle = answer("ThrottlingException")

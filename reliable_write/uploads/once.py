@@ -179,8 +179,8 @@ class UploadOnce:
             ) from error
         if (schema.hash_key.name, schema.hash_key.type, schema.range_key) != (KEY, "S", None):
             raise ConfigurationError(
-                f"Table {self._table!r} is no ledger of uploads: its key must be {KEY!r}, a string, alone. Give another "
-                "name with --table, and --init."
+                f"Table {self._table!r} is no ledger of uploads: its key must be {KEY!r}, a string, alone. Give "
+                "another one, with --table and --init."
             )
         return Ledger(engine, self._table)
 
