@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import pytest
 from reliable_write.limits import MB
 from reliable_write.testing.engines import Engine
 from reliable_write.testing.faults import When
+from reliable_write.uploads.report import Silence
 from tests.buckets import PART, Depot, digests_of, fill
 from tests.chaos.processes import KILLED, PATIENCE_SECONDS, Child, run, run_to_death, start
 from tests.chaos.uploaders import Consignment, Sent, upload
@@ -34,12 +36,15 @@ CALLS_OF_A_FILE = 3
 """The claim, the object, the note that it is there."""
 CALLS_SPARED = 3
 """The first ones of a process: config record, the ledger's description, the first page."""
-LONG_LEASE_SECONDS = 60.0
+LONG_LEASE_SECONDS = 30.0
 """Of those whose calls are numbered: no renewal comes in between."""
 PATIENCE = pytest.mark.timeout(300 + FILES // 5 + KILLS * 5)
 WHENS: tuple[When, ...] = ("before", "after")
 
+BEGUN = ["PutItem", "HeadObject", "CreateMultipartUpload", "PutItem"]
+TAKEN_OVER = ["PutItem", "HeadObject", "ListMultipartUploads", "ListParts"]
 PARTS = ["UploadPart"] * 3
+COMPLETED = ["CompleteMultipartUpload", "PutItem"]
 SMALL = {"app.log": b"line\n" * 100}
 LARGE = {"core.dump": random.Random(SEED).randbytes(2 * PART + 1)}
 
@@ -84,13 +89,7 @@ def check_once(depot: Depot, folder: Path, prefix: str) -> None:
 
 @pytest.mark.parametrize(
     ("contents", "calls"),
-    [
-        (SMALL, ["PutItem", "PutObject", "PutItem"]),
-        (
-            LARGE,
-            ["PutItem", "HeadObject", "CreateMultipartUpload", "PutItem", *PARTS, "CompleteMultipartUpload", "PutItem"],
-        ),
-    ],
+    [(SMALL, ["PutItem", "PutObject", "PutItem"]), (LARGE, [*BEGUN, *PARTS, *COMPLETED])],
     ids=["small", "in parts"],
 )
 def test_killed_at_any_call_the_next_run_brings_it_there_once(
@@ -111,24 +110,34 @@ def test_killed_at_any_call_the_next_run_brings_it_there_once(
     run(upload, consignment(depot, folder, "none"), CrashPoint(len(sent.operations) + 1, "before"))
 
 
-def test_whoever_goes_on_with_the_parts_of_a_killed_one_may_be_killed_at_any_call_too(
+class StopAfterOnePart(Silence):
+    """Presses Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+
+    def moved(self, size: int) -> None:
+        if size == PART:
+            self.stop.set()
+
+
+def test_whoever_goes_on_with_the_parts_of_another_run_may_be_killed_at_any_call_too(
     depot: Depot, tmp_path: Path
 ) -> None:
-    """The first one dies with one part sent. The second one is free to go on, since the first one's lease is short."""
     folder = fill(tmp_path, LARGE)
-    one_part_sent = CrashPoint(CALLS_SPARED + 5, "after")
 
     def strand(prefix: str) -> Consignment:
-        run_to_death(upload, consignment(depot, folder, prefix, lease_seconds=0.2), one_part_sent)
+        """One part of three is sent, and nobody is at it."""
+        second, audience = consignment(depot, folder, prefix), StopAfterOnePart()
+        report = depot.uploads(parallel=1).upload(folder, second.target, audience=audience, stop=audience.stop)
+        assert report.not_tried == ("core.dump",)
         assert [key for key, _ in depot.bucket.pending()] == [f"{prefix}/core.dump"]
-        return consignment(depot, folder, prefix)
+        return second
 
     sent: Sent = run(upload, strand("dry"), None)
-    took_over = ["PutItem", "HeadObject", "ListMultipartUploads", "ListParts", "UploadPart", "UploadPart"]
-    assert list(sent.operations)[-8:] == [*took_over, "CompleteMultipartUpload", "PutItem"]
+    assert list(sent.operations)[CALLS_SPARED:] == [*TAKEN_OVER, *PARTS[1:], *COMPLETED]
     check_once(depot, folder, "dry")
-    # How often it looks at the dead one's claim before its time is a matter of chance: the points count from the end.
-    for number in range(CALLS_SPARED, CALLS_SPARED + 8):
+    for number in range(CALLS_SPARED + 1, len(sent.operations) + 1):
         for when in WHENS:
             prefix = f"{when}-{number}"
             second = strand(prefix)
