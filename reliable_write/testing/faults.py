@@ -120,7 +120,7 @@ class FaultPlan:
             self._inject(call, "after")
 
     def _number(self, operation: str, request: Any) -> Call:
-        body = request.body if isinstance(request.body, bytes) else str(request.body).encode()
+        body = _bytes_of(request.body)
         headers = {name: _text(value) for name, value in request.headers.items()}
         with self._lock:
             call = Call(len(self.calls) + 1, operation, body, request.url, headers, request.method)
@@ -264,6 +264,16 @@ def wait_for(event: threading.Event, seconds_max: float = 30.0) -> Fault:
         event.wait(seconds_max)
 
     return fault
+
+
+def _bytes_of(body: Any) -> bytes:
+    """S3's bodies are streams."""
+    if hasattr(body, "read"):
+        body.seek(0)
+        read: bytes = body.read()
+        body.seek(0)
+        return read
+    return body if isinstance(body, bytes) else str(body).encode()
 
 
 def _text(value: str | bytes) -> str:

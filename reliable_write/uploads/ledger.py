@@ -201,9 +201,8 @@ def _item(intent: Intent) -> WireItem:
         "at": {"N": str(intent.at_milliseconds)},
         "state": {"S": intent.state.value},
         "version": {"N": str(intent.version)},
+        "lease": {"N": repr(intent.lease_seconds)},
     }
-    if intent.state is State.SENDING:
-        item["lease"] = {"N": repr(intent.lease_seconds)}
     if intent.owner is not None:
         item["owner"] = {"S": intent.owner}
     if intent.upload is not None:
@@ -235,7 +234,7 @@ def _as_intent(item: Mapping[str, Any]) -> Intent:
         state=State(item["state"]["S"]),
         version=int(item["version"]["N"]),
         owner=item.get("owner", {}).get("S"),
-        lease_seconds=float(item["lease"]["N"]) if "lease" in item else limits.UPLOAD_LEASE_SECONDS,
+        lease_seconds=float(item["lease"]["N"]),
         upload=None if upload is None else PartsUpload(upload["S"], int(item["part_bytes"]["N"])),
         by=By(item["by"]["S"]) if "by" in item else None,
     )

@@ -194,8 +194,8 @@ def _from_base64(text: str | None) -> bytes | None:
 
 
 def _age_seconds(initiated: dt.datetime, answer: Mapping[str, Any]) -> float:
-    """By the date of the answer: our clock has no say in what is old."""
+    """By the date of the answer, which has whole seconds: our clock has no say in what is old."""
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     if date is None:
         raise S3Failed(Trouble.REFUSED, "list_multipart_uploads", "no date in the answer")
-    return (parsedate_to_datetime(date) - initiated).total_seconds()
+    return max(0.0, (parsedate_to_datetime(date) - initiated).total_seconds())
