@@ -6,7 +6,7 @@ The commands are asked of the app itself, so that a new one without a sample fro
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ import typer.main
 from reliable_write.cli.app import app
 from reliable_write.cli.exits import ExitCode
 from reliable_write.testing.engines import Engine
+from tests.buckets import Bucket, fill
 from tests.integration.stuck_writes import HastyTime, Ran, Stuck, cli, one, put, valid
 from tests.world import World, world
 
@@ -38,6 +39,12 @@ JSON = {
     "repair-stamp": [Sample('{table} --key {{"id":"foreign"}} ' + more, "repair-stamp") for more in ("--dry-run", WHY)],
     "demo": [Sample("--orders 3", "demo")],
     "audit list": [Sample("", "audit-list"), Sample("--reveal", "audit-list")],
+    "upload": [
+        Sample("folder s3://{bucket} {s3}", "upload"),
+        Sample("folder s3://{bucket} --dry-run {s3}", "upload"),
+        Sample("folder s3://{bucket} --clean 0s {s3}", "upload"),
+        Sample("folder s3://no-such-bucket {s3}", "upload"),
+    ],
     "writes list": [Sample("", "writes-list"), Sample("--table {table}", "writes-list")],
     "writes show": [Sample("{id}", "writes-show"), Sample("{id} --reveal", "writes-show")],
     "writes explain": [Sample("{id}", "writes-explain"), Sample("typo", "writes-explain")],
@@ -76,6 +83,7 @@ RUNS = [
 FAILING = [(command, form) for form in ("--json", "--jsonl") for command in FORMS[form]]
 ARGUMENTS = {
     "repair-stamp": ["t", "--key", "{}"],
+    "upload": ["folder", "s3://bucket"],
     "writes show": ["x"],
     "writes explain": ["x"],
     "writes wait": ["0" * 36],
@@ -114,8 +122,17 @@ def test_each_shipped_schema_is_that_of_some_answer() -> None:
 
 
 @pytest.fixture
-def stuck(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """A world with a quarantined write, an unreadable one, a foreign stamp, an audit record and a plan file."""
+def stuck(
+    world: World,
+    ministack: Engine,
+    unique_name: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> dict[str, str]:
+    """A world with a quarantined write, an unreadable one, a foreign stamp, an audit record and a plan file.
+
+    Beside it a folder and a bucket.
+    """
     left, table = Stuck(world.writer()), world.table("t")
     entry = left.quarantined(one(put(table, "x")))
     left.commit(one(put(table, "newer")), format=9)
@@ -130,7 +147,13 @@ def stuck(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict
     made = cli(world, "writes", "retry", entry.write_id, "--reason", "why", "--plan-out", "plan.json")
     assert made.code == ExitCode.DONE, made.err
     valid(json.loads(Path("plan.json").read_text()), "plan-file")
-    return {"id": entry.write_id, "table": table}
+    bucket = Bucket(ministack.endpoint_url, unique_name("bucket"))
+    bucket.s3.put_object(Bucket=bucket.name, Key="other", Body=b"theirs")
+    bucket.s3.create_multipart_upload(Bucket=bucket.name, Key="theirs")
+    bucket.close()
+    (fill(tmp_path / "folder", {"one": b"1", "other": b"mine"}) / "link").symlink_to("one")
+    options = f"--init --table {unique_name('ledger')} --s3-endpoint-url {ministack.endpoint_url}"
+    return {"id": entry.write_id, "table": table, "bucket": bucket.name, "s3": options}
 
 
 @pytest.mark.parametrize(("command", "form", "sample"), RUNS)

@@ -121,7 +121,7 @@ def test_a_call_that_fails_is_sent_again_and_what_was_ours_is_recognised(
 def test_a_lost_answer_of_the_ledger_is_recognised_too(depot: Depot, folder: Path, call: int, when: When) -> None:
     fill(folder, {"file": SMALL})
     writer = depot.world.writer(time=HastyTime())
-    uploads = UploadOnce(writer, depot.table, s3=depot.s3())
+    uploads = UploadOnce(writer, depot.table, s3=depot.s3(), lease_seconds=7)
     seen = 0
 
     def lose(it: Call) -> None:
