@@ -49,6 +49,8 @@ chaos: venv engines  ## the long sizes of the chaos tests: hours, and two cores 
 	RELIABLE_WRITE_POISON=1000 RELIABLE_WRITE_DEAD_TABLE=500 RELIABLE_WRITE_ENGINE_RESTARTS=20 \
 	RELIABLE_WRITE_IDEMPOTENCY_ROUNDS=20 RELIABLE_WRITE_CONVERGENCE_ROUNDS=2000 RELIABLE_WRITE_STORM_KILLS=400 \
 	RELIABLE_WRITE_ROUND_TRIPS=10000 RELIABLE_WRITE_SHARED_UPDATES=2000 RELIABLE_WRITE_SHARED_KILLS=400 \
+	RELIABLE_WRITE_UPLOAD_FILES=10000 RELIABLE_WRITE_UPLOAD_LARGE_FILES=3 RELIABLE_WRITE_UPLOAD_LARGE_MEGABYTES=64 \
+	RELIABLE_WRITE_UPLOAD_KILLS=20 \
 	.venv/bin/python -m pytest -s tests/chaos tests/integration/test_record_round_trips.py
 
 bench: venv engines  ## time a scope beside native transactions and bare puts, and the serialisers, as ratios

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import boto3.session
 from botocore.config import Config
 
 from reliable_write.embedded import local_session
@@ -19,11 +22,20 @@ PART = 5 * MB
 """The smallest S3 takes."""
 
 
+@functools.cache
+def _session() -> boto3.session.Session:
+    """One for all clients, which share what it has read of S3's model; it makes one at a time."""
+    return local_session()
+
+
+_making = threading.Lock()
+
+
 def s3_client(endpoint_url: str, **config: Any) -> Any:
     settings: dict[str, Any] = {"retries": {"total_max_attempts": 1}, "proxies": {}, **config}
-    client: Any = local_session().client(
-        "s3", endpoint_url=endpoint_url, config=Config(s3={"addressing_style": "path"}, **settings)
-    )
+    addressed = Config(s3={"addressing_style": "path"}, **settings)
+    with _making:
+        client: Any = _session().client("s3", endpoint_url=endpoint_url, config=addressed)
     return client
 
 

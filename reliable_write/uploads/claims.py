@@ -59,11 +59,17 @@ class Claim:
             with contextlib.suppress(ClaimLost, CallFailed):
                 self._move()
 
-    def release(self) -> None:
-        """Let anybody else go on at once. Where that fails the lease ends it."""
-        with self._lock, contextlib.suppress(ClaimLost, CallFailed):
-            if not self._lost:
-                self._move(owner=None)
+    def release(self) -> bool:
+        """Let anybody else go on at once. Where that fails the lease ends it; False where nobody answered."""
+        with self._lock:
+            try:
+                if not self._lost:
+                    self._move(owner=None)
+            except ClaimLost:
+                pass
+            except CallFailed:
+                return False
+            return True
 
     def give_up(self) -> None:
         """As if we had never been here."""
@@ -107,7 +113,8 @@ class Claims:
     ) -> None:
         self._over.set()
         for claim in self._listed():
-            claim.release()
+            if not claim.release():
+                break  # each further one would wait as long for no answer
 
     def take(self, address: str, sha256: str, size: int, seen: Intent | None) -> Claim:
         """Claim an object nobody is at, or whose claim is over. Raises `Overtaken`, `CallFailed`."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
 import random
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +18,7 @@ import pytest
 from reliable_write import ConfigurationError, ReliableWriter, UploadIncompleteError, UploadRejectedError
 from reliable_write.errors import Outcome
 from reliable_write.testing.faults import Call, FaultPlan
-from reliable_write.uploads import Ended, FileResult, UploadOnce, UploadReport
+from reliable_write.uploads import Ended, FileResult, UploadOnce, UploadReport, objects
 from reliable_write.uploads.report import Silence
 from tests.buckets import PART, Depot, digests_of, fill
 from tests.integration.depot import depot
@@ -449,6 +451,29 @@ def test_the_ledger_is_made_once_and_kept(depot: Depot) -> None:
     assert depot.world.item(depot.table, object={"S": "kept"}) is not None
     with pytest.raises(ConfigurationError, match="at a destination"):
         UploadOnce(depot.world.writer(), "eu:uploads", s3=depot.s3()).init()
+
+
+ACTIONS = {
+    "put_object": "PutObject",
+    "head_object": "GetObject",
+    "get_object": "GetObject",
+    "create_multipart_upload": "PutObject",
+    "upload_part": "PutObject",
+    "list_parts": "ListMultipartUploadParts",
+    "complete_multipart_upload": "PutObject",
+    "abort_multipart_upload": "AbortMultipartUpload",
+    "list_multipart_uploads": "ListBucketMultipartUploads",
+}
+"""Source: S3 User Guide, "Required permissions for Amazon S3 API operations"."""
+
+
+def test_the_permissions_told_are_those_of_the_calls() -> None:
+    source = inspect.getsource(objects)
+    called = set(re.findall(r'"([a-z]+(?:_[a-z]+)+)"', source))
+    assert called == set(ACTIONS)
+    page = (Path(__file__).parents[2] / "docs/uploads.md").read_text()
+    told = set(re.findall(r'"s3:(\w+)"', page))
+    assert told == {*ACTIONS.values(), "ListBucket"}, "ListBucket: else what is absent is denied"
 
 
 def test_a_client_of_another_service_is_refused(depot: Depot) -> None:
