@@ -21,7 +21,9 @@ from reliable_write.uploads.target import NameRefused, Target
 from reliable_write.workers import Workers
 
 PAGE_FILES: Final = limits.BATCH_GET_KEYS_MAX
-"""One question to the ledger for so many files."""
+"""One question to the ledger for so many files,"""
+PAGE_BYTES: Final = 64 * limits.MB
+"""or for as many as hold so much: what is to be sent should not wait until much else is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class Run:
 
     def _pages(self, files: Sequence[tuple[File, str]]) -> Iterator[Callable[[], None]]:
         """From some page on, and round: processes that begin together should not meet at every file."""
-        pages = [files[at : at + PAGE_FILES] for at in range(0, len(files), PAGE_FILES)]
+        pages = list(_paged(files))
         first = int(self._ledger.time.jitter(len(pages)))
         return (partial(self._take_up, page) for page in [*pages[first:], *pages[:first]])
 
@@ -222,15 +224,20 @@ class Run:
 
     def _complete(self, under_way: InParts, failure: Exception | None, task: Task) -> None:
         try:
-            if failure is not None:
-                raise failure
-            self._ended(task, self._sender.complete(under_way))
-        except NoSuchUpload:
-            self._told.begin_anew(task.file.name)
-            self._go_on(task, self._sender.begin_anew(under_way))
+            went = self._completed(under_way, failure)
         except BaseException:
             self._sender.leave(under_way.claim)
             raise
+        self._go_on(task, went)
+
+    def _completed(self, under_way: InParts, failure: Exception | None) -> FileResult | InParts:
+        try:
+            if failure is not None:
+                raise failure
+            return self._sender.complete(under_way)
+        except NoSuchUpload:
+            self._told.begin_anew(under_way.task.file.name)
+            return self._sender.begin_anew(under_way)
 
     def _settle(self, work: Callable[[Task], None], task: Task) -> None:
         """Do it, and if it fails know what that means: for this file, or for all."""
@@ -239,6 +246,7 @@ class Run:
         except Overtaken as overtaken:
             self._judge(task, overtaken.found)
         except ClaimLost:
+            self._told.begin_anew(task.file.name)
             self._wait_for(task)
         except (OSError, FileChanged) as error:
             self._ended(task, task.result(Ended.FAILED, _of_file(error)))
@@ -252,6 +260,20 @@ class Run:
 
     def _ended(self, task: Task, result: FileResult) -> None:
         self._told.ended(result, task.file.size)
+
+
+def _paged(files: Sequence[tuple[File, str]]) -> Iterator[list[tuple[File, str]]]:
+    """In pages that one thread reads before any of it is sent."""
+    page: list[tuple[File, str]] = []
+    size = 0
+    for file, key in files:
+        page.append((file, key))
+        size += file.size
+        if len(page) == PAGE_FILES or size >= PAGE_BYTES:
+            yield page
+            page, size = [], 0
+    if page:
+        yield page
 
 
 class _Told:
