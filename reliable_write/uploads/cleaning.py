@@ -75,7 +75,7 @@ class Cleaner:
         if _is_sending(known):
             if not self._watch.is_over(known):
                 return f"{known.owner} is at it"
-            if known.upload is not None and known.upload.id == upload.id:
+            if known.upload == upload.id:
                 try:
                     self._ledger.move(known, next_of(known, self._ledger.time, upload=None, owner=None))
                 except Overtaken:

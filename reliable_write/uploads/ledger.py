@@ -43,14 +43,6 @@ class By(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class PartsUpload:
-    """A multipart upload that was begun for it."""
-
-    id: str
-    part_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class Intent:
     """One item of the ledger."""
 
@@ -66,7 +58,8 @@ class Intent:
     owner: str | None = None
     lease_seconds: float = limits.UPLOAD_LEASE_SECONDS
     """The owner's; who waits for it goes by this."""
-    upload: PartsUpload | None = None
+    upload: str | None = None
+    """The id of the multipart upload that was begun for it."""
     by: By | None = None
 
 
@@ -206,8 +199,7 @@ def _item(intent: Intent) -> WireItem:
     if intent.owner is not None:
         item["owner"] = {"S": intent.owner}
     if intent.upload is not None:
-        item["upload"] = {"S": intent.upload.id}
-        item["part_bytes"] = {"N": str(intent.upload.part_bytes)}
+        item["upload"] = {"S": intent.upload}
     if intent.by is not None:
         item["by"] = {"S": intent.by.value}
     return item
@@ -224,7 +216,6 @@ def _read(item: Mapping[str, Any]) -> Intent:
 
 
 def _as_intent(item: Mapping[str, Any]) -> Intent:
-    upload = item.get("upload")
     return Intent(
         object=item[KEY]["S"],
         sha256=item["sha256"]["S"],
@@ -235,6 +226,6 @@ def _as_intent(item: Mapping[str, Any]) -> Intent:
         version=int(item["version"]["N"]),
         owner=item.get("owner", {}).get("S"),
         lease_seconds=float(item["lease"]["N"]),
-        upload=None if upload is None else PartsUpload(upload["S"], int(item["part_bytes"]["N"])),
+        upload=item.get("upload", {}).get("S"),
         by=By(item["by"]["S"]) if "by" in item else None,
     )

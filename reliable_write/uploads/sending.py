@@ -16,7 +16,7 @@ from reliable_write import limits
 from reliable_write.clock import Deadline, TimeSource
 from reliable_write.uploads.claims import Claim, ClaimLost, Claims
 from reliable_write.uploads.files import Content, File, read_part
-from reliable_write.uploads.ledger import By, Intent, Ledger, PartsUpload, done_of
+from reliable_write.uploads.ledger import By, Intent, Ledger, done_of
 from reliable_write.uploads.objects import ObjectFound, Objects, PartFound
 from reliable_write.uploads.report import Ended, FileResult
 from reliable_write.uploads.s3 import NoSuchUpload, ObjectThere, S3Failed, Trouble
@@ -75,7 +75,8 @@ class InParts:
 
     task: Task
     claim: Claim
-    upload: PartsUpload
+    upload: str
+    """Its id."""
     parts: dict[int, PartFound]
     """What S3 has, and is what it should be."""
     restarts: int = 0
@@ -123,7 +124,7 @@ class Sender:
         found = self._head(task)
         if not claim.fresh:
             resumed = claim.intent.upload if found is None else None
-            self._abort_others(task.key, None if resumed is None else resumed.id)
+            self._abort_others(task.key, resumed)
         if found is not None:
             return self._met(task, claim, found, mine=False)
         return self._put(task, claim) if task.content.whole else self._open(task, claim, claim.intent.upload)
@@ -141,30 +142,27 @@ class Sender:
 
     # --- in parts -----------------------------------------------------------------------------------------------
 
-    def _open(self, task: Task, claim: Claim, upload: PartsUpload | None, restarts: int = 0) -> InParts:
+    def _open(self, task: Task, claim: Claim, upload: str | None, restarts: int = 0) -> InParts:
         """Go on with the upload that is noted, if it is there; else begin one and note it."""
-        if upload is not None and upload.part_bytes == task.content.part_bytes:
+        if upload is not None:
             with contextlib.suppress(NoSuchUpload):
                 return InParts(task, claim, upload, self._kept(task, upload), restarts)
-        if upload is not None:
-            self._abort(task.key, upload.id)
         id_, tries = self._patience.counting(
             lambda: self._objects.begin(task.key, task.content.sha256, claim.intent.attempt)
         )
-        upload = PartsUpload(id_, task.content.part_bytes)
         try:
-            claim.note(upload=upload)
+            claim.note(upload=id_)
         except BaseException:
-            self._abort(task.key, upload.id)  # nobody would know of it
+            self._abort(task.key, id_)  # nobody would know of it
             raise
         if tries > 1:
-            self._abort_others(task.key, upload.id)  # a try whose answer was lost may have begun one as well
-        return InParts(task, claim, upload, {}, restarts)
+            self._abort_others(task.key, id_)  # a try whose answer was lost may have begun one as well
+        return InParts(task, claim, id_, {}, restarts)
 
-    def _kept(self, task: Task, upload: PartsUpload) -> dict[int, PartFound]:
+    def _kept(self, task: Task, upload: str) -> dict[int, PartFound]:
         """The parts S3 has with the content that is to be sent. Those without a checksum are sent anew."""
         digests = task.content.parts
-        found = self._patience.run(lambda: self._objects.parts(task.key, upload.id))
+        found = self._patience.run(lambda: self._objects.parts(task.key, upload))
         return {
             number: part
             for number, part in found.items()
@@ -180,12 +178,12 @@ class Sender:
         data = read_part(task.file, task.content, number)
         digest = task.content.parts[number - 1]
         under_way.parts[number] = self._patience.run(
-            lambda: self._objects.put_part(task.key, under_way.upload.id, number, data, digest)
+            lambda: self._objects.put_part(task.key, under_way.upload, number, data, digest)
         )
 
     def complete(self, under_way: InParts) -> FileResult:
         """Make it an object. Raises `NoSuchUpload` where the upload is gone and the object is not there."""
-        task, claim, id_ = under_way.task, under_way.claim, under_way.upload.id
+        task, claim, id_ = under_way.task, under_way.claim, under_way.upload
         try:
             self._patience.run(lambda: self._objects.complete(task.key, id_, under_way.parts))
         except ObjectThere:
@@ -237,7 +235,7 @@ class Sender:
             raise S3Failed(Trouble.CONFLICT, "put_object", "it was there and is gone")
         if (sha256, found.size) != (task.content.sha256, task.content.size):
             if claim.intent.upload is not None:
-                self._abort(task.key, claim.intent.upload.id)
+                self._abort(task.key, claim.intent.upload)
             claim.give_up()
             return task.result(
                 Ended.DIFFERENT, "there is an object with this key and other content; it is left as it is"

@@ -171,6 +171,8 @@ def test_a_second_run_asks_the_ledger_a_hundred_files_at_a_time_and_s3_nothing(d
         report = uploads.upload(folder, depot.bucket.url)
     assert len(report.already_there) == 250
     assert Counter(call.operation for call in plan.calls) == {"DescribeTable": 1, "BatchGetItem": 3}
+    looks = [call for call in plan.calls if call.operation == "BatchGetItem"]
+    assert all(b'"ConsistentRead": false' in call.body for call in looks), "at half the price: what is done stays so"
 
 
 def test_a_fresh_small_file_costs_two_writes_and_one_request(depot: Depot, tmp_path: Path) -> None:

@@ -27,7 +27,6 @@ from reliable_write.uploads.ledger import (
     Intent,
     Ledger,
     Overtaken,
-    PartsUpload,
     done_of,
     first_of,
     next_of,
@@ -376,7 +375,7 @@ def begun(depot: Depot, folder: Path, name: str, parts: dict[int, bytes], data: 
             ChecksumAlgorithm="SHA256",
         )
     ledger = ledger_of(depot)
-    noted = next_of(claim, ledger.time, upload=PartsUpload(id_, PART), owner=None)
+    noted = next_of(claim, ledger.time, upload=id_, owner=None)
     ledger.move(claim, noted)
     return noted
 
@@ -415,10 +414,28 @@ def test_parts_of_what_the_file_was_before_are_given_up(depot: Depot, folder: Pa
     check_once(depot, folder)
 
 
-def test_parts_of_another_size_are_given_up(depot: Depot, folder: Path) -> None:
+def test_parts_of_another_size_are_sent_anew(depot: Depot, folder: Path) -> None:
     begun(depot, folder, "file", {1: LARGE[:PART]})
     assert depot.uploads(part_bytes=PART + 1024).upload(folder, depot.bucket.url).complete
     check_once(depot, folder)
+
+
+@pytest.mark.parametrize(("theirs", "told"), [(LARGE, "already there"), (b"other", "different content")])
+def test_where_somebody_else_puts_the_object_meanwhile_its_parts_are_given_up(
+    depot: Depot, folder: Path, theirs: bytes, told: str
+) -> None:
+    fill(folder, {"file": LARGE})
+    uploads = depot.uploads()
+
+    def put(_call: Call) -> None:
+        depot.bucket.s3.put_object(Bucket=depot.bucket.name, Key="p/file", Body=theirs)
+
+    with FaultPlan(uploads.s3) as plan:
+        plan.on("CompleteMultipartUpload", put, times=1)
+        assert ended(uploads.upload(folder, depot.bucket.url)) == {"file": told}
+    assert depot.bucket.versions() == {"p/file": 1}
+    assert depot.bucket.content("p/file") == theirs
+    assert depot.bucket.pending() == []
 
 
 def test_an_upload_that_was_begun_and_not_noted_is_found_by_its_key(depot: Depot, folder: Path) -> None:
@@ -487,8 +504,8 @@ def test_long_lists_are_read_to_their_end(depot: Depot, folder: Path) -> None:
         )
     assert noted.upload is not None
     with FaultPlan(client) as plan:
-        assert {upload.id for upload in objects.pending("p/")} == {*strays, noted.upload.id}
-        assert sorted(objects.parts("p/file", noted.upload.id)) == [1, 2]
+        assert {upload.id for upload in objects.pending("p/")} == {*strays, noted.upload}
+        assert sorted(objects.parts("p/file", noted.upload)) == [1, 2]
     assert (plan.count("ListMultipartUploads"), plan.count("ListParts")) == (4, 2)
 
 
