@@ -51,6 +51,8 @@ chaos: venv engines  ## the long sizes of the chaos tests: hours, and two cores 
 	RELIABLE_WRITE_ROUND_TRIPS=10000 RELIABLE_WRITE_SHARED_UPDATES=2000 RELIABLE_WRITE_SHARED_KILLS=400 \
 	RELIABLE_WRITE_LOCK_SECTIONS=1000 RELIABLE_WRITE_LOCK_DEATHS=30 \
 	RELIABLE_WRITE_COUNTED=1000000 RELIABLE_WRITE_COUNTERS_KILLED=400 \
+	RELIABLE_WRITE_UPLOAD_FILES=10000 RELIABLE_WRITE_UPLOAD_LARGE_FILES=3 RELIABLE_WRITE_UPLOAD_LARGE_MEGABYTES=64 \
+	RELIABLE_WRITE_UPLOAD_KILLS=20 \
 	.venv/bin/python -m pytest -s tests/chaos tests/integration/test_record_round_trips.py
 
 bench: venv engines  ## time scopes beside native transactions and bare puts, counters beside ADD, and the serialisers

@@ -53,6 +53,8 @@ if TYPE_CHECKING:
         TooManyOperationsError,
         UnknownTableError,
         UnsupportedOperationError,
+        UploadIncompleteError,
+        UploadRejectedError,
         WriteRejectedError,
         WriteTooLargeError,
         WrongThreadError,
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     from reliable_write.recovery import ResumeReport, WriteState
     from reliable_write.scope import ReliableWriteScope, UncommittedScopeWarning
     from reliable_write.settings import Destination, Settings
+    from reliable_write.uploads import UploadOnce, UploadReport
     from reliable_write.writer import ReliableWriter
 
 __version__ = "0.1.0"
@@ -147,6 +150,10 @@ __all__ = [
     "UncommittedScopeWarning",
     "UnknownTableError",
     "UnsupportedOperationError",
+    "UploadIncompleteError",
+    "UploadOnce",
+    "UploadRejectedError",
+    "UploadReport",
     "Version",
     "VersionMode",
     "WriteRejectedError",
@@ -187,6 +194,8 @@ _HOMES = {
     "UncommittedScopeWarning": "reliable_write.scope",
     "Destination": "reliable_write.settings",
     "Settings": "reliable_write.settings",
+    "UploadOnce": "reliable_write.uploads",
+    "UploadReport": "reliable_write.uploads",
     "ReliableWriter": "reliable_write.writer",
 }
 """Where the public names live; those not named here are errors."""

@@ -13,6 +13,7 @@
     |  |- InvalidExpressionError                   a condition or an update that cannot be meant
     |  |- IdempotencyMismatchError                 the key was used before, for another write
     |  |- ConstraintViolationError                 a record's own constraint refused it
+    |  |- UploadRejectedError                      files or a target that cannot be meant
     |  `- UnsupportedOperationError                this installation or engine cannot do it
     |- ConditionFailedError       NOT_WRITTEN      a caller's condition was false; which, and the items found
     |  |- StaleRecordError                         a record's version is not the one in the table
@@ -26,6 +27,7 @@
     |- WrongThreadError           (RuntimeError)   misuse: a scope used by a second thread or process
     |- RecordDefinitionError      (TypeError)      misuse: a record class that no table can hold
     |- RecordLoadError                             an item that is no record of its class
+    |- UploadIncompleteError      UNKNOWN          not all files are in the bucket; which, is in its report
     |- RecordDeletedError                          a shared record that somebody has deleted
     |- CounterOutOfSyncError      (ValueError)     a counter was moved by somebody else since this handle saw it
     |- CounterLimitError                           a counter's bound forbids the step
@@ -174,6 +176,10 @@ class ConstraintViolationError(WriteRejectedError):
 
     loc: tuple[int | str, ...] = ()
     constraint: str = ""
+
+
+class UploadRejectedError(WriteRejectedError):
+    """A folder, a list of files, a target or an option of an upload that cannot be meant; nothing was sent."""
 
 
 class UnsupportedOperationError(WriteRejectedError):
@@ -379,6 +385,17 @@ class CounterUnknownError(ReliableWriteError):
     def __reduce__(self) -> tuple[Callable[..., ReliableWriteError], tuple[Any, ...]]:
         """Without what settles it, which belongs to its process."""
         return _without(super().__reduce__(), "settle")
+
+
+class UploadIncompleteError(ReliableWriteError):
+    """Not all files of an upload are in the bucket with their content; `report` says of each what holds.
+
+    The same upload may be run again at any time: what is there is not sent again. `retryable` is True where that alone
+    may help: nothing was found there with other content.
+    """
+
+    outcome = Outcome.UNKNOWN
+    report: Any = None
 
 
 class EntryNotFoundError(ReliableWriteError):

@@ -176,6 +176,39 @@ than 10**24 does not get there in a century."""
 COUNTER_SHARDS_MAX: Final = BATCH_GET_KEYS_MAX
 """A sharded counter is read by one request."""
 
+# --- uploads to S3 ------------------------------------------------------------------------------------------------
+# "S3" below is the S3 User Guide, "Amazon S3 multipart upload limits"
+# (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
+OBJECT_KEY_BYTES_MAX: Final = 1024
+"""S3, "Naming Amazon S3 objects"."""
+UPLOAD_PARALLEL: Final = 8
+"""Requests of one run at once; each holds one part, so that with the default part 64 MB are in memory."""
+UPLOAD_PARALLEL_MAX: Final = 256
+UPLOAD_PART_BYTES: Final = 8 * MB
+"""A file of up to one part is one PutObject. The same as boto3's own transfers."""
+UPLOAD_PART_BYTES_MIN: Final = 5 * MB
+UPLOAD_PART_BYTES_MAX: Final = 5 * 1024 * MB
+UPLOAD_PARTS_MAX: Final = 10_000
+"""S3. A file that would have more gets larger parts."""
+UPLOAD_LEASE_SECONDS: Final = 15.0
+"""A claim seen unchanged for this long may be taken over. Saves work only: what must not happen twice is refused by
+S3 itself."""
+UPLOAD_LEASE_SECONDS_MIN: Final = 0.1
+UPLOAD_RENEWALS: Final = 3
+"""In one lease, so that two may fail."""
+UPLOAD_LOOK_SECONDS: Final = 1.0
+"""Between looks at what others are sending: full jitter."""
+UPLOAD_PATIENCE_SECONDS: Final = 60.0
+"""How long one request is tried for before the run ends: S3 asks to slow down for as long as it splits partitions."""
+UPLOAD_RETRY_CAP_SECONDS: Final = 5.0
+UPLOAD_RESTARTS_MAX: Final = 3
+"""Times a multipart upload that somebody has aborted is begun anew within one run."""
+S3_CONNECT_TIMEOUT_SECONDS: Final = 5.0
+S3_READ_TIMEOUT_SECONDS: Final = 60.0
+"""Of one request, between two bytes: completing a large upload takes S3 long, and it sends blanks meanwhile."""
+ORPHAN_SECONDS: Final = 86_400.0
+"""A multipart upload younger than this is left alone by a cleaning, unless it is told another age."""
+
 # --- work ---------------------------------------------------------------------------------------------------------
 PROPAGATION_THREADS: Final = 32
 UNCLASSIFIED_ATTEMPTS_MAX: Final = 20
@@ -197,3 +230,5 @@ assert CHUNK_BYTES_MAX < ITEM_BYTES_MAX - 16 * KB, "the entry's own attributes n
 assert ENTRY_BYTES_DECODED_MAX >= 2 * SCOPE_BYTES_MAX, "strings and base64 of a full scope fit; lists of nulls may not"
 assert LEASE_SECONDS > ATTEMPT_DEADLINE_SECONDS, "or the monitor would race every slow first attempt"
 assert ATTEMPT_DEADLINE_SECONDS >= 2 * READ_TIMEOUT_SECONDS, "or one lost answer would eat the whole attempt"
+assert UPLOAD_PART_BYTES_MIN <= UPLOAD_PART_BYTES <= UPLOAD_PART_BYTES_MAX
+assert len("s3://") + 63 + 1 + OBJECT_KEY_BYTES_MAX <= HASH_KEY_BYTES_MAX, "an object's address is a key of the ledger"

@@ -110,6 +110,11 @@ class ReliableWriter:
         return self._calls().client
 
     @property
+    def session(self) -> boto3.session.Session | None:
+        """The boto3 session it was given; for those that open clients of other services beside it."""
+        return self._session
+
+    @property
     def recovery(self) -> WriterRecovery:
         """Finishing what a crashed writer left behind."""
         return WriterRecovery(self)

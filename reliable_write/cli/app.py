@@ -9,6 +9,7 @@ from reliable_write.cli.exits import MEANINGS, ExitCode, reported
 from reliable_write.cli.locks import locks
 from reliable_write.cli.options import AsJson, Debug, EndpointUrl, OrderChoice, Profile, Region, SystemTable
 from reliable_write.cli.overseeing import audit, doctor, iam, status
+from reliable_write.cli.upload import upload
 from reliable_write.cli.writes import writes
 
 # \b keeps click from joining the lines of a paragraph.
@@ -36,6 +37,7 @@ app.add_typer(locks, name="locks", epilog=EPILOG)
 app.command(epilog=EPILOG)(doctor)
 app.add_typer(audit, name="audit", epilog=EPILOG)
 app.add_typer(iam, name="iam", epilog=EPILOG)
+app.command(epilog=EPILOG)(upload)
 
 
 def _version(wanted: bool) -> None:

@@ -24,6 +24,7 @@ class ExitCode(enum.IntEnum):
     SERVICE = 4
     NOT_FOUND = 5
     TOO_LATE = 6
+    DIFFERENT = 7
 
 
 MEANINGS: Final = {
@@ -31,9 +32,10 @@ MEANINGS: Final = {
     ExitCode.PARTLY: "done in part, something is stuck, or a check did not hold",
     ExitCode.USAGE: "the command line is wrong",
     ExitCode.CONFIGURATION: "settings, credentials or the system table are not in order",
-    ExitCode.SERVICE: "DynamoDB cannot be reached, or refuses",
+    ExitCode.SERVICE: "DynamoDB, or S3, cannot be reached, or refuses",
     ExitCode.NOT_FOUND: "the table, item or write is not there",
     ExitCode.TOO_LATE: "nothing to do, or somebody else was first",
+    ExitCode.DIFFERENT: "upload: an object with other content is there, and was left alone",
 }
 assert set(MEANINGS) == set(ExitCode)
 

@@ -5,12 +5,11 @@
     plan.on("PutItem", fault=throttle)             # every PutItem is refused
 
 Calls are numbered from 1 in the order in which they reach the wire, over all threads of the client. A plan acts on one
-client and is taken off with `remove()` (or by leaving its `with` block).
+client, or on several that share its numbers, and is taken off with `remove()` (or by leaving its `with` block).
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -37,9 +36,10 @@ class Call:
     operation: str
     """botocore's name, for instance `PutItem`."""
     body: bytes
-    """The signed request's JSON."""
+    """The signed request's body."""
     url: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    method: str = "POST"
 
 
 Fault = Callable[[Call], Any]
@@ -51,10 +51,10 @@ class SimulatedCrash(BaseException):
 
 
 class FaultPlan:
-    """Faults on the calls of one boto3 DynamoDB client, and a record of every call it made."""
+    """Faults on the calls of a boto3 client, for DynamoDB or for S3, and a record of every call it made."""
 
-    def __init__(self, client: Any) -> None:
-        self._events = client.meta.events
+    def __init__(self, *clients: Any) -> None:
+        self._taps = [(client.meta.events, client.meta.service_model.service_name) for client in clients]
         self._lock = threading.Lock()
         self._rules: list[_Rule] = []
         self._thread = threading.local()
@@ -64,8 +64,9 @@ class FaultPlan:
         self.injected = 0
         """How many faults were injected: a test whose plan injected none has tested nothing."""
         self._id = f"reliable-write-faults-{id(self)}"
-        self._events.register_last("before-send.dynamodb", self._before, unique_id=self._id)
-        self._events.register("response-received.dynamodb", self._after, unique_id=self._id + "-after")
+        for events, service in self._taps:
+            events.register_last(f"before-send.{service}", self._before, unique_id=self._id)
+            events.register(f"response-received.{service}", self._after, unique_id=self._id + "-after")
 
     def at(self, number: int, fault: Fault, when: When = "before") -> Self:
         """Inject at the n-th call."""
@@ -84,9 +85,10 @@ class FaultPlan:
         return self._add(_Rule(fault, when, lambda call: call.operation == operation and having in call.body, times))
 
     def remove(self) -> None:
-        """Take the plan off its client."""
-        self._events.unregister("before-send.dynamodb", unique_id=self._id)
-        self._events.unregister("response-received.dynamodb", unique_id=self._id + "-after")
+        """Take the plan off its clients."""
+        for events, service in self._taps:
+            events.unregister(f"before-send.{service}", unique_id=self._id)
+            events.unregister(f"response-received.{service}", unique_id=self._id + "-after")
 
     def __enter__(self) -> Self:
         return self
@@ -118,10 +120,10 @@ class FaultPlan:
             self._inject(call, "after")
 
     def _number(self, operation: str, request: Any) -> Call:
-        body = request.body if isinstance(request.body, bytes) else str(request.body).encode()
+        body = _bytes_of(request.body)
         headers = {name: _text(value) for name, value in request.headers.items()}
         with self._lock:
-            call = Call(len(self.calls) + 1, operation, body, request.url, headers)
+            call = Call(len(self.calls) + 1, operation, body, request.url, headers, request.method)
             self.calls.append(call)
             return call
 
@@ -192,6 +194,16 @@ def answer(code: str, status: int = 400, **members: Any) -> Fault:
     return fault
 
 
+def answer_xml(code: str, status: int) -> Fault:
+    """The same as S3 answers."""
+    body = f"<Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
+
+    def fault(_call: Call) -> AWSResponse:
+        return AWSResponse("http://injected", status, HTTPHeaders(), _Raw(body))
+
+    return fault
+
+
 def cancel(code: str = "TransactionConflict", *, at: int = -1) -> Fault:
     """Cancel a TransactWriteItems: its action number `at` (from 0, or from the end) objects with this reason."""
 
@@ -230,11 +242,13 @@ class InFlight:
 
 
 def _arrive(call: Call) -> int:
-    request = urllib.request.Request(call.url, data=call.body, headers=dict(call.headers))  # noqa: S310 - an engine's
+    request = urllib.request.Request(call.url, call.body, dict(call.headers), method=call.method)  # noqa: S310 - an engine's
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with contextlib.suppress(urllib.error.HTTPError), opener.open(request, timeout=30) as response:
-        return int(response.status)
-    return 400
+    try:
+        with opener.open(request, timeout=30) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 throttle = answer("ThrottlingException")
@@ -250,6 +264,16 @@ def wait_for(event: threading.Event, seconds_max: float = 30.0) -> Fault:
         event.wait(seconds_max)
 
     return fault
+
+
+def _bytes_of(body: Any) -> bytes:
+    """S3's bodies are streams."""
+    if hasattr(body, "read"):
+        body.seek(0)
+        read: bytes = body.read()
+        body.seek(0)
+        return read
+    return body if isinstance(body, bytes) else str(body).encode()
 
 
 def _text(value: str | bytes) -> str:

@@ -6,7 +6,7 @@ The commands are asked of the app itself, so that a new one without a sample fro
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from reliable_write import Lock
 from reliable_write.cli.app import app
 from reliable_write.cli.exits import ExitCode
 from reliable_write.testing.engines import Engine
+from tests.buckets import Bucket, fill
 from tests.integration.stuck_writes import HastyTime, Ran, Stuck, cli, one, put, valid
 from tests.world import World, world
 
@@ -47,6 +48,12 @@ JSON = {
     "locks release": [
         Sample("{locks} held --dry-run", "locks-release"),
         Sample(f"{{locks}} held --watch-seconds 20 {WHY}", "locks-release"),
+    ],
+    "upload": [
+        Sample("folder s3://{bucket} {s3}", "upload"),
+        Sample("folder s3://{bucket} --dry-run {s3}", "upload"),
+        Sample("folder s3://{bucket} --clean 0s {s3}", "upload"),
+        Sample("folder s3://no-such-bucket {s3}", "upload"),
     ],
     "writes list": [Sample("", "writes-list"), Sample("--table {table}", "writes-list")],
     "writes show": [Sample("{id}", "writes-show"), Sample("{id} --reveal", "writes-show")],
@@ -90,6 +97,7 @@ ARGUMENTS = {
     "locks list": ["t"],
     "locks show": ["t", "x"],
     "locks release": ["t", "x"],
+    "upload": ["folder", "s3://bucket"],
     "writes show": ["x"],
     "writes explain": ["x"],
     "writes wait": ["0" * 36],
@@ -128,8 +136,17 @@ def test_each_shipped_schema_is_that_of_some_answer() -> None:
 
 
 @pytest.fixture
-def stuck(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """A world with a quarantined write, an unreadable one, a foreign stamp, an audit record and a plan file."""
+def stuck(
+    world: World,
+    ministack: Engine,
+    unique_name: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> dict[str, str]:
+    """A world with a quarantined write, an unreadable one, a foreign stamp, an audit record and a plan file.
+
+    Beside it a folder and a bucket.
+    """
     left, table = Stuck(world.writer()), world.table("t")
     entry = left.quarantined(one(put(table, "x")))
     left.commit(one(put(table, "newer")), format=9)
@@ -147,7 +164,13 @@ def stuck(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict
     locks = world.table("locks")
     Lock(left.writer, locks, "held", lease_seconds=200, heartbeat=False).acquire(data={"raw": b"1"})
     Lock(left.writer, locks, "free", lease_seconds=200, heartbeat=False).acquire().release()
-    return {"id": entry.write_id, "table": table, "locks": locks}
+    bucket = Bucket(ministack.endpoint_url, unique_name("bucket"))
+    bucket.s3.put_object(Bucket=bucket.name, Key="other", Body=b"theirs")
+    bucket.s3.create_multipart_upload(Bucket=bucket.name, Key="theirs")
+    bucket.close()
+    (fill(tmp_path / "folder", {"one": b"1", "other": b"mine"}) / "link").symlink_to("one")
+    options = f"--init --table {unique_name('ledger')} --s3-endpoint-url {ministack.endpoint_url}"
+    return {"id": entry.write_id, "table": table, "locks": locks, "bucket": bucket.name, "s3": options}
 
 
 @pytest.mark.parametrize(("command", "form", "sample"), RUNS)

@@ -42,7 +42,9 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 
 def test_help_names_every_command_and_every_exit_code() -> None:
     ran = run_cli("--help")
-    assert {"init", "status", "writes", "locks", "audit", "doctor", "iam", "repair-stamp", "demo"} == set(COMMANDS)
+    assert {"init", "status", "writes", "locks", "audit", "doctor", "iam", "repair-stamp", "demo", "upload"} == set(
+        COMMANDS
+    )
     assert all(command in ran.out for command in COMMANDS)
     assert all(f"{code.value}  {meaning}" in ran.out for code, meaning in MEANINGS.items())
 

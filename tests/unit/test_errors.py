@@ -82,6 +82,7 @@ def test_every_error_says_what_holds(kind: type[ReliableWriteError]) -> None:
         "PropagationPendingError": Outcome.WILL_BE_WRITTEN,
         "CounterUnknownError": Outcome.UNKNOWN,
         "EntryNotFoundError": Outcome.UNKNOWN,
+        "UploadIncompleteError": Outcome.UNKNOWN,
         "TooLateError": Outcome.WILL_BE_WRITTEN,
     }
     assert _made(kind).outcome is unusual.get(kind.__name__, Outcome.NOT_WRITTEN)
