@@ -248,6 +248,21 @@ def test_a_step_without_any_answer_is_unknown_and_can_be_settled(room: CountingR
     assert pickle.loads(pickle.dumps(error)).settle is None  # noqa: S301 - our own
 
 
+def test_a_lost_answer_is_not_forgotten_where_the_refused_retry_cannot_be_looked_into(
+    dynalite: Engine, unique_name: Callable[[str], str]
+) -> None:
+    """This engine does not tell what refused: the item is read then, and that may fail."""
+    world = World(dynalite, unique_name)
+    counter = CountingRoom(world).atomic(time=manual_time())
+    counter.add()
+    plan = plan_for(counter).on("UpdateItem", lose_answer, "after", times=1).on("GetItem", deny)
+    with plan, pytest.raises(CounterUnknownError) as unknown:
+        counter.add()
+    assert unknown.value.settle is not None
+    assert unknown.value.settle() == 2
+    world.close()
+
+
 def test_what_is_settled_as_not_counted_can_not_land_any_more(room: CountingRoom) -> None:
     counter, late = room.atomic(time=manual_time()), InFlight()
     with plan_for(counter).on("UpdateItem", late), pytest.raises(CounterUnknownError) as unknown:
