@@ -13,7 +13,7 @@ from reliable_write.counters.once import Once
 from reliable_write.counters.place import Place, check_whole
 from reliable_write.counters.repair import repair
 from reliable_write.counters.steps import Add, Bounds, Reset
-from reliable_write.errors import CounterTypeError
+from reliable_write.errors import CounterTypeError, Outcome, ReliableWriteError
 from reliable_write.recording import HasEngine
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ class AtomicCounter:
             return self.get()
         if idempotency_key is not None:
             self._mended(lambda: add_keyed(self._place, n, self._initial, self._bounds, idempotency_key))
-            return self.get()
+            return self._get_after_a_step()
         return self._mended(lambda: self._once.apply(lambda: Add(self._place, n, self._initial, self._bounds)))
 
     def subtract(self, n: int = 1, *, idempotency_key: str | None = None) -> int:
@@ -128,6 +128,14 @@ class AtomicCounter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _get_after_a_step(self) -> int:
+        try:
+            return self.get()
+        except ReliableWriteError as error:
+            error.outcome = Outcome.WRITTEN
+            error.add_note("reliable-write: the step is counted; only its value could not be read.")
+            raise
 
     def _fresh_ids(self, n: int) -> range:
         last = self.add(n)

@@ -17,7 +17,7 @@ from reliable_write import limits
 from reliable_write.counters.place import Place
 from reliable_write.counters.steps import number
 from reliable_write.dynamodb import CallFailed, Condition, ConditionRefused
-from reliable_write.errors import CommitFailedError, IdempotencyMismatchError, Outcome
+from reliable_write.errors import CommitFailedError, CounterUnknownError, IdempotencyMismatchError
 from reliable_write.receipts import check_key
 from reliable_write.values import WireItem
 
@@ -43,11 +43,12 @@ def _claim(block: Place, ids: range) -> WireItem:
     except ConditionRefused as refused:
         return refused.found or item
     except CallFailed as failure:
-        raise CommitFailedError(
+        kind = CounterUnknownError if failure.ambiguous else CommitFailedError
+        raise kind(
             f"{block}: a block of ids could not be laid down under its key: {failure}. Say the same again, with the "
             "same key. Numbers may be skipped; none will be given twice.",
-            outcome=Outcome.UNKNOWN if failure.ambiguous else Outcome.NOT_WRITTEN,
             retryable=True,
+            **block.facts,
         ) from failure.__cause__
     return item
 

@@ -12,7 +12,7 @@ from reliable_write.counters.place import Place, check_whole
 from reliable_write.counters.repair import repair as repair_it
 from reliable_write.counters.steps import TIMESTAMP, Move
 from reliable_write.dynamodb import CallFailed, Condition, ConditionRefused
-from reliable_write.errors import CounterTypeError
+from reliable_write.errors import CounterTypeError, InvalidKeyError
 from reliable_write.recording import HasEngine
 from reliable_write.values import WireItem
 
@@ -48,6 +48,8 @@ class Counter:
     ) -> None:
         self._place = Place(writer, table, name, attribute)
         self._initial = check_whole("initial", initial, limits.COUNTER_VALUE_MAX)
+        if TIMESTAMP in (attribute, self._place.hash_name):
+            raise InvalidKeyError(f"{self._place}: {TIMESTAMP!r} is where a Counter keeps when it was changed last.")
         self._once = Once(self._place)
         self._value = initial
         self._timestamp: str | None = None

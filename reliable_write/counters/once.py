@@ -252,7 +252,7 @@ class Once:
 
     def _applied(self, mine: Mine, attempt: Attempt, item: WireItem, *, told: bool = False) -> int:
         """`told`: the item is the answer, so that it holds the value itself."""
-        mine.doubt, mine.used = None, attempt.stamp
+        self._no_doubt(mine, attempt, attempt.stamp)
         place = self._place
         try:
             value = place.number(item[place.attribute]) if told else attempt.step.result(item, attempt.slot.result_name)
@@ -311,15 +311,13 @@ class Once:
             standing = Standing.FENCED if found is None else attempt.standing(found)
             if standing is Standing.OPEN:  # somebody has removed what the fence met
                 continue
-            if mine.doubt is attempt:
-                mine.doubt = None
             if standing is Standing.APPLIED:
                 return self._applied(mine, attempt, found or {})
-            if standing is Standing.GONE:
+            gone = standing is Standing.GONE
+            self._no_doubt(mine, attempt, None if gone else attempt.fence)
+            if gone:
                 self._raise_lost()
             attempt.settled = True
-            if mine.slot == attempt.slot:
-                mine.used = attempt.fence
         return attempt.value
 
     def _send_fence(self, attempt: Attempt, deadline: Deadline) -> WireItem | None:
@@ -333,6 +331,13 @@ class Once:
         except CallFailed as failure:
             self._raise_unknown(attempt, failure)
         return None
+
+    def _no_doubt(self, mine: Mine, attempt: Attempt, used: Stamp | None) -> None:
+        """What there is to know of it is known. It may be another process's, settled here: see `fork`."""
+        if mine.doubt is attempt:
+            mine.doubt = None
+        if mine.slot == attempt.slot:
+            mine.used = used
 
     def _raise_unknown(self, attempt: Attempt, failure: CallFailed) -> NoReturn:
         attempt.ambiguous = True

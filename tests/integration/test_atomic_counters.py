@@ -32,6 +32,7 @@ from reliable_write import (
 from reliable_write.testing.engines import Capability, Engine
 from reliable_write.testing.faults import (
     Call,
+    FaultPlan,
     InFlight,
     conflict,
     deny,
@@ -137,6 +138,18 @@ def _session() -> Any:
     return boto3.session.Session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name="us-east-1")
 
 
+def test_a_child_may_settle_what_its_parent_left_in_doubt(whole_room: CountingRoom) -> None:
+    writer = ReliableWriter(whole_room.world.settings(), session=_session(), time=manual_time())
+    counter = AtomicCounter(writer, whole_room.table, NAME)
+    with FaultPlan(writer.client).on("UpdateItem", lose_answer, "after"), pytest.raises(CounterUnknownError) as unknown:
+        counter.add()
+    settle = unknown.value.settle
+    assert settle is not None
+    assert in_child(lambda: [counter.add(), settle(), counter.add()]) == [2, 1, 3]
+    assert [settle(), counter.add()] == [1, 4]
+    writer.close()
+
+
 def test_a_counter_may_lie_in_another_region(ministack: Engine, unique_name: Callable[[str], str]) -> None:
     world = World(ministack, unique_name)
     far = world.engine.client(region_name="eu-west-1")
@@ -233,6 +246,21 @@ def test_a_step_without_any_answer_is_unknown_and_can_be_settled(room: CountingR
     assert error.settle() == (1 if counted else None), "asked again, it says the same"
     assert room.value() == 100 + counted
     assert pickle.loads(pickle.dumps(error)).settle is None  # noqa: S301 - our own
+
+
+def test_a_lost_answer_is_not_forgotten_where_the_refused_retry_cannot_be_looked_into(
+    dynalite: Engine, unique_name: Callable[[str], str]
+) -> None:
+    """This engine does not tell what refused: the item is read then, and that may fail."""
+    world = World(dynalite, unique_name)
+    counter = CountingRoom(world).atomic(time=manual_time())
+    counter.add()
+    plan = plan_for(counter).on("UpdateItem", lose_answer, "after", times=1).on("GetItem", deny)
+    with plan, pytest.raises(CounterUnknownError) as unknown:
+        counter.add()
+    assert unknown.value.settle is not None
+    assert unknown.value.settle() == 2
+    world.close()
 
 
 def test_what_is_settled_as_not_counted_can_not_land_any_more(room: CountingRoom) -> None:
@@ -444,6 +472,15 @@ def test_a_key_counts_once_over_lost_answers(whole_room: CountingRoom) -> None:
     assert plan.injected == 2
 
 
+def test_a_step_with_a_key_whose_value_cannot_be_read_is_counted_all_the_same(whole_room: CountingRoom) -> None:
+    counter = whole_room.atomic(time=manual_time())
+    counter.add()
+    with plan_for(counter).on("GetItem", throttle), pytest.raises(ReadFailedError) as unread:
+        counter.add(idempotency_key="k")
+    assert unread.value.outcome is Outcome.WRITTEN
+    assert counter.add(idempotency_key="k") == 2
+
+
 def test_a_step_with_a_key_respects_bounds_and_types(whole_room: CountingRoom) -> None:
     counter = whole_room.atomic(maximum=1)
     assert counter.add(idempotency_key="a") == 1
@@ -504,9 +541,9 @@ def test_ids_with_a_key_whose_answer_is_lost_are_given_again(room: CountingRoom,
         assert counter.next_ids(3, idempotency_key="order-1") == range(1, 4)
     assert plan.injected == 1
     slow = room.atomic(time=manual_time())
-    with plan_for(slow).on("PutItem", lose_answer, when), pytest.raises(CommitFailedError) as unknown:
+    with plan_for(slow).on("PutItem", lose_answer, when), pytest.raises(CounterUnknownError) as unknown:
         slow.next_ids(2, idempotency_key="order-2")
-    assert unknown.value.outcome is Outcome.UNKNOWN
+    assert (unknown.value.outcome, unknown.value.retryable) == (Outcome.UNKNOWN, True)
     first = slow.next_ids(2, idempotency_key="order-2")
     assert first == (range(4, 6) if when == "after" else range(6, 8))
     assert counter.next_ids(2, idempotency_key="order-2") == first

@@ -20,6 +20,7 @@ from reliable_write import (
     CounterOutOfSyncError,
     CounterTypeError,
     CounterUnknownError,
+    InvalidKeyError,
     Outcome,
     ReliableWriteError,
 )
@@ -330,6 +331,14 @@ def test_one_that_becomes_a_string_is_told_so(room: CountingRoom) -> None:
     with pytest.raises(CounterTypeError):
         counter += 1
     assert counter == 0
+
+
+def test_its_own_attributes_are_not_for_counting(room: CountingRoom) -> None:
+    with pytest.raises(InvalidKeyError, match="'timestamp' is where"):
+        room.counter(attribute="timestamp")
+    keyed = room.world.table("by-time", "timestamp:S")
+    with pytest.raises(InvalidKeyError, match="'timestamp' is where"):
+        Counter(room.world.writer(), keyed, NAME)
 
 
 def test_an_attribute_of_another_name(room: CountingRoom) -> None:

@@ -102,6 +102,16 @@ def test_an_engine_that_does_not_show_the_item_is_asked_for_it(found: Any) -> No
     assert scene.calls.sent[-1] == ("get_item", {"TableName": "orders", "Key": KEY, "ConsistentRead": True})
 
 
+def test_a_refusal_that_cannot_be_looked_into_may_be_our_own_doing_where_an_answer_was_lost() -> None:
+    """The first try may be what refused the second one; that the item cannot be read now says nothing of it."""
+    denied = failed(FailureKind.ACCESS_DENIED)
+    for first, ambiguous in ((FailureKind.TIMEOUT, True), (FailureKind.THROTTLED, False)):
+        scene = Scene(failed(first), ConditionRefused(None), denied)
+        with pytest.raises(CallFailed) as caught:
+            scene.put()
+        assert (caught.value.kind, caught.value.ambiguous) == (FailureKind.ACCESS_DENIED, ambiguous)
+
+
 def test_nothing_is_sent_once_the_wait_would_outlast_the_deadline() -> None:
     scene = Scene(*[failed(FailureKind.THROTTLED)] * 100, seconds=2.0)
     with pytest.raises(CallFailed) as caught:
@@ -226,6 +236,18 @@ def test_an_update_gives_the_whole_item_as_it_is_afterwards() -> None:
     scene = Scene({"Attributes": ITEM})
     assert scene.store.update("system", KEY, "SET v = v", FRESH, scene.deadline) == ITEM
     assert scene.calls.sent[0][1]["ReturnValues"] == "ALL_NEW"
+
+
+def test_a_change_gives_what_it_changed_and_shows_the_item_that_refuses_it() -> None:
+    scene = Scene({"Attributes": {"v": {"N": "2"}}}, ConditionRefused(None), {"Item": ITEM})
+    change = ("orders", KEY, "SET v = :v", Condition("v = :old", {}, {":v": {"N": "2"}, ":old": {"N": "1"}}))
+    assert scene.store.change(*change, scene.deadline) == {"v": {"N": "2"}}
+    with pytest.raises(ConditionRefused) as refused:
+        scene.store.change(*change, scene.deadline, whole=True)
+    assert refused.value.found == ITEM
+    returned = [request.get("ReturnValues") for _, request in scene.calls.sent]
+    assert returned == ["UPDATED_NEW", "ALL_NEW", None]
+    assert scene.calls.sent[0][1]["ReturnValuesOnConditionCheckFailure"] == "ALL_OLD"
 
 
 def test_a_read_is_strong_and_an_absent_item_is_none() -> None:
