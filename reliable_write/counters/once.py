@@ -154,12 +154,15 @@ class Once:
         return self._here().lock.locked()
 
     def close(self) -> None:
-        """Give the slot back, if nothing is in doubt; the next step takes one again. A failure is passed over."""
+        """Give the slot back; the next step takes one again. A failure is passed over.
+
+        What is in doubt stays so, and can be settled: if it was applied the slot is not as we know it, and stays.
+        """
         mine = self._mine
         if mine is None or mine.pid != os.getpid() or mine.used is None:
             return
         with contextlib.suppress(ReliableWriteError), self._turn():
-            if mine.doubt is None and mine.used is not None:
+            if mine.used is not None:
                 give_back(self._place, mine.slot, mine.used)
                 mine.used = None
 

@@ -183,6 +183,20 @@ def test_an_applied_step_of_a_counter_is_never_out_of_sync(deadline_seconds: flo
     assert {"counted", "CounterOutOfSyncError"} <= kinds_seen(scenario, 3)
 
 
+def test_a_refused_step_that_would_hold_by_the_time_it_is_looked_into_is_tried_again() -> None:
+    """Where the engine does not tell what refused it, others may have made room before that is read."""
+    world = CounterWorld(tells_old_items=False)
+    counter, other = world.counter(minimum=0), world.counter()
+
+    def others_make_room() -> None:
+        world.networks[0].after_each = lambda: None
+        other.add(5)
+
+    world.networks[0].after_each = others_make_room
+    assert counter.subtract() == 4
+    assert world.networks[0].updates == 2
+
+
 def test_a_machine_whose_clock_is_slow_counts_all_the_same() -> None:
     """The floor is ahead of its clock: its first step is refused, and made later than the floor."""
 
