@@ -18,9 +18,9 @@ from reliable_write.engine import Engine, assemble
 from reliable_write.events import Events
 from reliable_write.policy import FailureKind
 from reliable_write.values import WireItem
+from tests.simulation.memory import MemoryTables
+from tests.simulation.memory_world import SYSTEM, MemoryWorld, SkewedTime
 from tests.unit.fakes import InlineWorkers
-from tests.unit.memory import MemoryTables
-from tests.unit.memory_world import SYSTEM, MemoryWorld, SkewedTime
 
 TABLE = "counters"
 NAME = "tally"

@@ -16,7 +16,7 @@ from reliable_write.entry import Entry, State, entry_item
 from reliable_write.events import Event
 from reliable_write.policy import FailureKind
 from reliable_write.testing.faults import SimulatedCrash
-from tests.unit.memory_world import SYSTEM, TABLE, MemoryWorld
+from tests.simulation.memory_world import SYSTEM, TABLE, MemoryWorld
 
 W = limits.COLLECTION_WAIT_SECONDS
 EARLY = limits.EARLY_AUDIT_SECONDS

@@ -24,9 +24,9 @@ from reliable_write.dynamodb import CallName
 from reliable_write.engine import Engine
 from reliable_write.entry import State
 from reliable_write.errors import EntryNotFoundError, ReliableWriteError, TooLateError
+from tests.simulation.memory import Request
+from tests.simulation.memory_world import MemoryWorld, deleting, putting
 from tests.unit.fakes import ManualTime
-from tests.unit.memory import Request
-from tests.unit.memory_world import MemoryWorld, deleting, putting
 
 W = limits.COLLECTION_WAIT_SECONDS
 KEYS: tuple[str, ...] = ("x", "y")

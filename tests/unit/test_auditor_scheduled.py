@@ -17,8 +17,8 @@ from reliable_write import limits
 from reliable_write.dynamodb import CallFailed
 from reliable_write.policy import FailureKind
 from reliable_write.testing.faults import SimulatedCrash
+from tests.simulation.memory_world import SYSTEM, TABLE, MemoryWorld
 from tests.unit.fakes import NOON
-from tests.unit.memory_world import SYSTEM, TABLE, MemoryWorld
 
 MARGIN = limits.SCHEDULED_AUDIT_MARGIN_SECONDS
 W = limits.COLLECTION_WAIT_SECONDS + MARGIN

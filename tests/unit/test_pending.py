@@ -20,8 +20,8 @@ from reliable_write.pending import PendingLook
 from reliable_write.policy import FailureKind
 from reliable_write.sights import Sight, is_done, make_sight
 from reliable_write.values import WireItem
+from tests.simulation.memory_world import SYSTEM, TABLE, MemoryWorld, deleting, putting
 from tests.unit.fakes import InlineWorkers, ManualTime
-from tests.unit.memory_world import SYSTEM, TABLE, MemoryWorld, deleting, putting
 
 KEY: WireItem = {"id": {"S": "x"}}
 

@@ -15,7 +15,7 @@ from reliable_write.dynamodb import CallFailed
 from reliable_write.entry import shard_name, shard_of
 from reliable_write.policy import FailureKind
 from reliable_write.receipts import StoredReceipt, receipt_item
-from tests.unit.memory_world import MemoryWorld
+from tests.simulation.memory_world import MemoryWorld
 
 W = limits.COLLECTION_WAIT_SECONDS
 KEPT = limits.RECEIPT_RETENTION_SECONDS + limits.SCHEDULED_AUDIT_MARGIN_SECONDS

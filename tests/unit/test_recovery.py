@@ -9,7 +9,7 @@ from reliable_write.entry import Entry, read_entry
 from reliable_write.operations import Operation
 from reliable_write.policy import FailureKind
 from reliable_write.recovery import Resumed
-from tests.unit.memory_world import SYSTEM, TABLE, MemoryWorld, putting
+from tests.simulation.memory_world import SYSTEM, TABLE, MemoryWorld, putting
 
 
 def left_behind(world: MemoryWorld, count: int) -> list[Entry]:

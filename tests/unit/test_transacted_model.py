@@ -31,8 +31,8 @@ from reliable_write.transacted import Transacted
 from reliable_write.transaction import Part, Transaction
 from reliable_write.values import WireItem
 from reliable_write.witness import Witness
-from tests.unit.memory import Request
-from tests.unit.memory_world import SYSTEM, TABLE, MemoryWorld
+from tests.simulation.memory import Request
+from tests.simulation.memory_world import SYSTEM, TABLE, MemoryWorld
 from tests.unit.test_auditor_model import SKEWS, Died, SeededTime
 
 SEEDS = 400

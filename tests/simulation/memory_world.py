@@ -17,8 +17,8 @@ from reliable_write.first_attempt import Receipt
 from reliable_write.operations import Delete, Operation, Put
 from reliable_write.system_table import Installation, write_installation
 from reliable_write.values import WireItem
+from tests.simulation.memory import MemoryTables
 from tests.unit.fakes import InlineWorkers, ManualTime
-from tests.unit.memory import MemoryTables
 
 SYSTEM = "system"
 TABLE = "people"

@@ -1,0 +1,91 @@
+"""The ledger of a proof: every part writes down what it tried; the lines add up over as many runs as it takes.
+
+    record("simulation", {"schedules": 500, "faults: lost answer": 812, "violations": 0}, seeds=(0, 500))
+
+One line of JSON a call, appended to the file that `RELIABLE_WRITE_PROOF` names; without it nothing is written: a test may
+always call it. Counts whose names begin alike ("faults: ...") are shown together. `violations` must stay 0.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import json
+import os
+import platform
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+VARIABLE = "RELIABLE_WRITE_PROOF"
+VIOLATIONS = "violations"
+
+
+@dataclass
+class Part:
+    """All that one part of the proof came to."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    seeds: list[tuple[int, int]] = field(default_factory=list)
+    """Ranges, the end not included."""
+    runs: int = 0
+
+
+def record(part: str, counts: Mapping[str, int], *, seeds: tuple[int, int] | None = None) -> None:
+    """Write down what a part tried; `seeds` is a range of them, the end not included."""
+    place = os.environ.get(VARIABLE)
+    if not place:
+        return
+    line = {
+        "part": part,
+        "counts": dict(counts),
+        "seeds": seeds,
+        "commit": _commit(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    }
+    Path(place).parent.mkdir(parents=True, exist_ok=True)
+    with Path(place).open("a", encoding="utf-8") as ledger:
+        ledger.write(json.dumps(line) + "\n")  # one short write to a file opened for appending: lines never mix
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """All lines; none where there is no ledger yet."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def add_up(lines: Iterable[Mapping[str, Any]]) -> dict[str, Part]:
+    """What each part came to. A range of seeds that was tried twice counts once."""
+    parts: dict[str, Part] = {}
+    for line in lines:
+        part = parts.setdefault(line["part"], Part())
+        if line["seeds"] is not None:
+            seeds = (line["seeds"][0], line["seeds"][1])
+            if any(seeds[0] < end and start < seeds[1] for start, end in part.seeds):
+                continue
+            part.seeds.append(seeds)
+        part.runs += 1
+        part.counts.update(line["counts"])
+    return parts
+
+
+def next_seed(path: Path, part: str) -> int:
+    """The first seed that was not tried."""
+    found = add_up(read(path)).get(part, Part())
+    seed = 0
+    for start, end in sorted(found.seeds):
+        if start <= seed:
+            seed = max(seed, end)
+    return seed
+
+
+@functools.cache
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    return asked.stdout.strip() or "unknown"
