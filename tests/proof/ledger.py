@@ -2,8 +2,8 @@
 
     record("simulation", {"schedules": 500, "faults: lost answer": 812, "violations": 0}, seeds=(0, 500))
 
-One line of JSON a call, appended to the file that `RELIABLE_WRITE_PROOF` names; without it nothing is written: a test may
-always call it. Counts whose names begin alike ("faults: ...") are shown together. `violations` must stay 0.
+One line of JSON a call, appended to the file that `RELIABLE_WRITE_PROOF` names; without it nothing is written, so that
+a test may always call it. Counts whose names begin alike ("faults: ...") are shown together. `violations` must stay 0.
 """
 
 from __future__ import annotations
