@@ -196,6 +196,8 @@ def read_content(file: File, wished_part_bytes: int, stopped: Callable[[], bool]
         while not stopped():
             room = part_bytes - size % part_bytes
             piece = stream.read(min(room, _READ_BYTES))
+            if piece and len(parts) == limits.UPLOAD_PARTS_MAX:
+                raise FileChanged("it grew while it was read")
             if not piece:
                 if size % part_bytes or not parts:
                     parts.append(part.digest())
@@ -206,8 +208,6 @@ def read_content(file: File, wished_part_bytes: int, stopped: Callable[[], bool]
             if size % part_bytes == 0:
                 parts.append(part.digest())
                 part = hashlib.sha256()
-                if len(parts) > limits.UPLOAD_PARTS_MAX:
-                    raise FileChanged("it grew while it was read")
     return None
 
 
