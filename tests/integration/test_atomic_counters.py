@@ -552,6 +552,14 @@ def test_of_two_who_ask_at_once_with_a_key_both_get_the_ids_of_one(room: Countin
     assert counter.next_ids() == range(7, 8), "the other block is skipped, never given to somebody else"
 
 
+def test_two_counters_of_one_item_give_each_their_own_ids_for_one_key(room: CountingRoom) -> None:
+    invoices, orders = room.atomic(attribute="invoices"), room.atomic(attribute="orders", initial=100)
+    assert invoices.next_ids(2, idempotency_key="k") == range(1, 3)
+    assert orders.next_ids(2, idempotency_key="k") == range(101, 103)
+    assert orders.next_ids(2) == range(103, 105)
+    assert orders.next_ids(2, idempotency_key="k") == range(101, 103)
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_ids_with_a_key_whose_answer_is_lost_are_given_again(room: CountingRoom, when: Any) -> None:
     counter = room.atomic()
