@@ -85,6 +85,8 @@ def find(source: Source, choice: Choice) -> Found:
     In a folder a symbolic link is not followed, and what is no file (a socket, a pipe) is not opened: both are told. A
     link that is named by the caller is.
     """
+    if source == "":  # to `Path` that is the working directory: a variable of a script that was not set
+        raise UploadRejectedError("The source is empty. Give a folder, or files; the working directory is '.'.")
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         if path.is_dir():
