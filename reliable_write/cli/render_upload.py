@@ -136,7 +136,8 @@ def show_report(report: UploadReport, cleaned: CleanReport | None, command: str,
         _show(console, "Multipart uploads left alone", [(printable(entry.key), entry.told) for entry in cleaned.kept])
     if report.stopped:
         why = "Interrupted" if report.stopped == INTERRUPTED else f"Stopped: {report.stopped}"
-        speech.say(f"{why}. {speech.plural(len(report.not_tried), 'file is', 'files are')} not tried.")
+        left = f" {speech.plural(len(report.not_tried), 'file is', 'files are')} not tried." if report.not_tried else ""
+        speech.say(f"{why}.{left}")
     if not report.complete:
         speech.say(_advice(report, dry_run=dry_run))
         speech.say_command(command)

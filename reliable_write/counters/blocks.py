@@ -27,9 +27,14 @@ EXPIRES: Final = "_rwe"
 
 def claimed_ids(place: Place, n: int, key: str, fresh: Callable[[int], range]) -> range:
     """The block of this key, made by `fresh` where there is none."""
-    block = place.part(f"k{hashlib.sha256(check_key(key).encode()).hexdigest()[:40]}")
+    block = place.part(f"k{_hash(place.attribute, check_key(key))}")
     found = block.read()
     return _ids(block, found or _claim(block, fresh(n)), n, key)
+
+
+def _hash(attribute: str, key: str) -> str:
+    """One item may hold several counters: the same key gets a block of each of them."""
+    return hashlib.sha256(f"{attribute}\0{key}".encode()).hexdigest()[:40]
 
 
 def _claim(block: Place, ids: range) -> WireItem:

@@ -85,7 +85,6 @@ class Mine:
     """What a handle has in one process: a slot, a clock of its own, and the turn of its threads."""
 
     def __init__(self, time: TimeSource) -> None:
-        self.pid = os.getpid()
         self.lock = threading.Lock()
         self.doubt: Attempt | None = None
         """Sent, and not known to be counted or not."""
@@ -119,7 +118,8 @@ class Once:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._mine: Mine | None = None
+        self._mines: dict[int, Mine] = {}
+        """Of this process, by its id; after a fork perhaps also that of its parent."""
 
     def apply(self, make: Callable[[], Step]) -> int:
         """Make a step and apply it; the value after it. It is made in the turn, when nothing is in doubt any more.
@@ -158,8 +158,8 @@ class Once:
 
         What is in doubt stays so, and can be settled: if it was applied the slot is not as we know it, and stays.
         """
-        mine = self._mine
-        if mine is None or mine.pid != os.getpid() or mine.used is None:
+        mine = self._mines.get(os.getpid())
+        if mine is None or mine.used is None:
             return
         with contextlib.suppress(ReliableWriteError), self._turn():
             if mine.used is not None:
@@ -169,11 +169,14 @@ class Once:
     # --- the turn -----------------------------------------------------------------------------------------------
 
     def _here(self) -> Mine:
-        mine = self._mine
-        if mine is None or mine.pid != os.getpid():
-            # No lock: one taken over the fork may be held for ever. Of two threads that come first at once one may
-            # work with a slot that nobody will use again.
-            mine = self._mine = Mine(self._place.engine.time)
+        pid = os.getpid()
+        mine = self._mines.get(pid)
+        if mine is None:
+            # No lock: one taken over the fork may be held for ever. Of threads that come first at once all get the
+            # one that was there first, or they would not wait for each other's turn.
+            mine = self._mines.setdefault(pid, Mine(self._place.engine.time))
+            for other in [other for other in self._mines if other != pid]:
+                self._mines.pop(other, None)
         return mine
 
     @contextlib.contextmanager
@@ -261,6 +264,7 @@ class Once:
             value = place.number(item[place.attribute]) if told else attempt.step.result(item, attempt.slot.result_name)
         except CounterTypeError as wrong:  # half a step upon a fraction that somebody wrote
             wrong.outcome = Outcome.WRITTEN
+            wrong.add_note("reliable-write: the step is counted; only its value is no whole number.")
             raise
         return attempt.counted(value)
 

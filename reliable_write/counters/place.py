@@ -129,7 +129,7 @@ class Place:
             advice = "It spells a whole number: repair() makes it one, and so does repair=True by itself."
         what = "a number with a fraction" if kind == "N" else f"a value of type {kind}"
         return CounterTypeError(
-            f"{self}: attribute {self.attribute!r} holds {what}, not a whole number (N). Nothing was written. {advice}",
+            f"{self}: attribute {self.attribute!r} holds {what}, not a whole number (N). {advice}",
             **self.facts,
             attribute=self.attribute,
             found=kind,

@@ -101,8 +101,8 @@ class Hold:
         with self._state:
             if self.end is not None:
                 return
-            self._end_as(found)
-        self.tell(Event.LOCK_LOST, reason=str(self.end), taken_by=self.taken_by)
+            end = self._end_as(found)
+        self.tell(Event.LOCK_LOST, reason=end.name.lower(), taken_by=self.taken_by)
         self._call(self.on_lost)
 
     def warn(self) -> None:
@@ -162,9 +162,10 @@ class Hold:
             event, table=self.terms.item.table, owner=self.terms.owner, token=self.holding.token, **facts
         )
 
-    def _end_as(self, found: LockState | None) -> None:
-        self.end = End.EXPIRED if found is None else End.TAKEN
+    def _end_as(self, found: LockState | None) -> End:
+        self.end = end = End.EXPIRED if found is None else End.TAKEN
         self.taken_by = None if found is None else found.owner
+        return end
 
     def _call(self, callback: Callable[[], object] | None) -> None:
         """A callback's own defect must not hide what it was to tell."""

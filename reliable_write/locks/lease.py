@@ -127,7 +127,7 @@ class Lease:
     def ensure(self, seconds: float) -> None:
         """Renew it unless it lasts so long anyway. Raises as `renew`, and `ValueError` for longer than a lease."""
         lease_seconds = self._hold.terms.rhythm.lease_seconds
-        if seconds > lease_seconds:
+        if not seconds <= lease_seconds:  # also what is no number
             raise ValueError(f"A lease of {lease_seconds:g} s never lasts {seconds:g} s.")
         self.check()
         if self.remaining_seconds() < seconds:

@@ -157,7 +157,7 @@ class Lock:
         seconds = timeout if blocking else 0.0
         encoded = None if data is None else encode_data(data)
         if self._turns.mine:
-            return self._once_more()
+            return self._once_more(data)
         deadline = None if seconds is None else Deadline.after(seconds, self._writer.time)
         if not self._turns.take(seconds):
             raise self._refused(NOTHING_SEEN, f"another thread of this process ({self._owner})")
@@ -208,11 +208,13 @@ class Lock:
 
     # --- inside -------------------------------------------------------------------------------------------------
 
-    def _once_more(self) -> Lease:
+    def _once_more(self, data: Any) -> Lease:
         if not self._reentrant:
             raise self._refused(NOTHING_SEEN, f"this very thread ({self._owner}), and it is not reentrant")
         lease = self._held()
         lease.check()
+        if data is not None:
+            lease.renew(data=data)
         self._turns.again()
         return lease
 

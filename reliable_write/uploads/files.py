@@ -85,6 +85,8 @@ def find(source: Source, choice: Choice) -> Found:
     In a folder a symbolic link is not followed, and what is no file (a socket, a pipe) is not opened: both are told. A
     link that is named by the caller is.
     """
+    if source == "":  # to `Path` that is the working directory: a variable of a script that was not set
+        raise UploadRejectedError("The source is empty. Give a folder, or files; the working directory is '.'.")
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         if path.is_dir():
@@ -196,6 +198,8 @@ def read_content(file: File, wished_part_bytes: int, stopped: Callable[[], bool]
         while not stopped():
             room = part_bytes - size % part_bytes
             piece = stream.read(min(room, _READ_BYTES))
+            if piece and len(parts) == limits.UPLOAD_PARTS_MAX:
+                raise FileChanged("it grew while it was read")
             if not piece:
                 if size % part_bytes or not parts:
                     parts.append(part.digest())
@@ -206,8 +210,6 @@ def read_content(file: File, wished_part_bytes: int, stopped: Callable[[], bool]
             if size % part_bytes == 0:
                 parts.append(part.digest())
                 part = hashlib.sha256()
-                if len(parts) > limits.UPLOAD_PARTS_MAX:
-                    raise FileChanged("it grew while it was read")
     return None
 
 

@@ -19,7 +19,8 @@ class CountingRoom:
         self.table = world.table("counters")
 
     def atomic(self, name: str = NAME, *, time: Any = None, **more: Any) -> AtomicCounter:
-        return AtomicCounter(self.world.writer(time=time), self.table, name, **more)
+        writer = self.world.writer(time=time, **more.pop("writer", {}))
+        return AtomicCounter(writer, self.table, name, **more)
 
     def counter(self, initial: int = 0, *, time: Any = None, **more: Any) -> Counter:
         return Counter(self.world.writer(time=time), self.table, NAME, initial, **more)

@@ -465,6 +465,8 @@ def test_what_spells_no_number_is_left_alone(room: CountingRoom, value: Any) -> 
     with pytest.raises(CounterTypeError) as step:
         counter.add()
     assert step.value.outcome is (Outcome.WRITTEN if "N" in value else Outcome.NOT_WRITTEN)
+    assert "Nothing was written" not in str(step.value) or "N" not in value
+    assert hasattr(step.value, "__notes__") is ("N" in value), "half a step is told as one"
 
 
 # --- idempotency keys ---------------------------------------------------------------------------------------------
@@ -552,6 +554,14 @@ def test_of_two_who_ask_at_once_with_a_key_both_get_the_ids_of_one(room: Countin
     assert counter.next_ids() == range(7, 8), "the other block is skipped, never given to somebody else"
 
 
+def test_two_counters_of_one_item_give_each_their_own_ids_for_one_key(room: CountingRoom) -> None:
+    invoices, orders = room.atomic(attribute="invoices"), room.atomic(attribute="orders", initial=100)
+    assert invoices.next_ids(2, idempotency_key="k") == range(1, 3)
+    assert orders.next_ids(2, idempotency_key="k") == range(101, 103)
+    assert orders.next_ids(2) == range(103, 105)
+    assert orders.next_ids(2, idempotency_key="k") == range(101, 103)
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_ids_with_a_key_whose_answer_is_lost_are_given_again(room: CountingRoom, when: Any) -> None:
     counter = room.atomic()
@@ -565,6 +575,46 @@ def test_ids_with_a_key_whose_answer_is_lost_are_given_again(room: CountingRoom,
     first = slow.next_ids(2, idempotency_key="order-2")
     assert first == (range(4, 6) if when == "after" else range(6, 8))
     assert counter.next_ids(2, idempotency_key="order-2") == first
+
+
+def test_settling_after_the_slot_was_removed_and_used_again_says_that_it_cannot_be_told(room: CountingRoom) -> None:
+    """The next step takes the place of the one in doubt: what stands there then is later than both, and no answer."""
+    time = SkippingTime()
+    counter = room.atomic(time=time, writer={"attempt_deadline_seconds": 0.5, "read_timeout_seconds": 0.5})
+    with plan_for(counter).on("UpdateItem", lose_answer, "after"), pytest.raises(CounterUnknownError) as unknown:
+        counter.add()
+    time.skip(limits.COUNTER_SLOT_SECONDS + 1)
+    assert room.atomic(time=time).add() == 2
+    assert len(slots(room.item())) == 1, "its slot is gone: what became of it cannot be told"
+    assert counter.add() == 3
+    assert unknown.value.settle is not None
+    with pytest.raises(CounterUnknownError) as lost:
+        unknown.value.settle()
+    assert lost.value.settle is None
+    assert room.value() == 3
+
+
+# --- threads ------------------------------------------------------------------------------------------------------
+
+
+def test_threads_that_come_first_at_once_share_one_slot_and_its_turn(room: CountingRoom) -> None:
+    """Each with a turn of its own they would not wait for each other, and of a `Counter` one be out of sync."""
+    counter = room.atomic()
+    time = writer_of(counter).engine().time
+    random_bytes = time.random_bytes
+    others: list[threading.Thread] = []
+
+    def while_another_thread_comes(count: int) -> bytes:
+        if not others:
+            others.append(threading.Thread(target=counter.add))
+            others[0].start()
+            others[0].join()
+        return random_bytes(count)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "random_bytes", while_another_thread_comes)
+        assert counter.add() == 2
+    assert len(others) == len(slots(room.item())) == 1
 
 
 # --- slots --------------------------------------------------------------------------------------------------------

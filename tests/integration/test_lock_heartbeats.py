@@ -79,6 +79,7 @@ def test_a_holder_is_told_of_danger_first_and_of_the_loss_when_the_lease_is_over
     assert plan.injected > 1
     assert told.heard == [("danger", SAFE), ("lost", LEASE)]
     assert machine.told("lock_in_danger")[0]["remaining_seconds"] == LEASE - SAFE
+    assert machine.told("lock_lost")[0]["reason"] == "expired"
     assert not lease.is_held()
 
 
@@ -127,7 +128,8 @@ def test_a_heartbeat_that_is_refused_says_that_the_lock_is_lost(plain_room: Room
     machine.clock.pass_seconds(BEAT)
     assert beat(lease) is None
     assert told.heard == [("lost", BEAT)]
-    assert machine.told("lock_lost")[0]["taken_by"] == "another"
+    (told_to_the_log,) = machine.told("lock_lost")
+    assert (told_to_the_log["reason"], told_to_the_log["taken_by"]) == ("taken", "another")
 
 
 def test_a_heartbeat_does_not_renew_what_a_late_request_brought_back(room: Room) -> None:

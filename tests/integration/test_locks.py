@@ -333,8 +333,9 @@ def test_ensure_renews_only_what_would_not_last(plain_room: Room) -> None:
         lease.ensure(12.1)
     assert lease.remaining_seconds() == LEASE
     assert meter.calls == {"UpdateItem": 1}
-    with pytest.raises(ValueError, match="never lasts"):
-        lease.ensure(LEASE + 1)
+    for seconds in (LEASE + 1, float("nan")):
+        with pytest.raises(ValueError, match="never lasts"):
+            lease.ensure(seconds)
 
 
 def test_a_renewal_without_an_answer_leaves_what_is_left(plain_room: Room) -> None:

@@ -141,6 +141,16 @@ def test_a_reentrant_lock_is_had_again_by_its_thread_and_released_as_often(plain
     assert not lock.locked()
 
 
+def test_data_given_when_it_is_had_again_lie_beside_it(plain_room: Room) -> None:
+    lock = plain_room.machine().lock(reentrant=True)
+    with lock.acquire(data={"step": 1}):
+        with lock.acquire(data={"step": 2}) as inner:
+            assert inner.data == {"step": 2} == lock.peek().data
+        with lock.acquire() as inner:
+            assert inner.data == {"step": 2}
+    assert not lock.locked()
+
+
 def test_what_was_lost_is_not_entered_again(plain_room: Room) -> None:
     machine = plain_room.machine()
     lock = machine.lock(reentrant=True)

@@ -146,6 +146,7 @@ def test_sources_that_cannot_be_meant_are_refused(depot: Depot, tmp_path: Path) 
         ([tmp_path / "a/same", tmp_path / "b/same"], "Two files have the name 'same'"),
         (tmp_path / "absent", "is no file"),
         ([tmp_path], "is a folder"),
+        ("", "The source is empty"),
     ):
         with pytest.raises(UploadRejectedError, match=message):
             depot.uploads().upload(source, depot.bucket.url)

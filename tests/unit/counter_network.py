@@ -59,10 +59,13 @@ class Network:
         if self._landing == "after the step":
             self.land()
 
-    def land(self) -> None:
-        """All that is under way arrives."""
+    def land(self) -> int:
+        """All that is under way arrives; how many requests that were."""
+        landed = 0
         while self._late:
             self._arrive(self._late.pop(0))
+            landed += 1
+        return landed
 
     def _happen(self, fault: Fault, request: Mapping[str, Any]) -> dict[str, Any]:
         if fault in ("throttled", "conflict"):

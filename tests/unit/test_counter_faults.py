@@ -98,6 +98,25 @@ def test_a_copy_that_lands_after_its_slot_was_collected_counts_for_nothing(deadl
     assert collected > 100, "nothing was collected: nothing was tested"
 
 
+@pytest.mark.parametrize("floor_before", [True, False])
+def test_where_several_slots_are_collected_at_once_no_copy_of_any_of_them_lands(floor_before: bool) -> None:
+    """The floor goes up to the latest of them, also where there is one already."""
+    world, handles = CounterWorld(), 3
+    if floor_before:
+        with world.counter() as early:
+            early.add(100)
+    assert ("_rwf" in world.item()) is floor_before
+    for _ in range(handles):
+        world.memory.time.pass_seconds(1)
+        world.counter(("twice",), "at the end").add()
+    counted = world.value()
+    world.memory.time.pass_seconds(limits.COUNTER_SLOT_SECONDS + 1)
+    world.counter().add()
+    assert len([name for name in world.item() if name.startswith("_rws.")]) == 1, "nothing was collected"
+    assert sum(network.land() for network in world.networks) == handles
+    assert world.value() == counted + 1
+
+
 def test_settling_after_the_slot_was_collected_says_that_it_cannot_be_told() -> None:
     """The step was applied and its slot removed: it is not said to be counted, nor not to be."""
 

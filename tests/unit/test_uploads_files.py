@@ -9,7 +9,7 @@ import pytest
 
 from reliable_write import limits
 from reliable_write.limits import MB
-from reliable_write.uploads.files import Choice, File, find, part_bytes_for, read_content, read_part
+from reliable_write.uploads.files import Choice, File, FileChanged, find, part_bytes_for, read_content, read_part
 from reliable_write.uploads.run import PAGE_BYTES, PAGE_FILES, _paged
 
 
@@ -42,6 +42,21 @@ def test_the_digests_are_those_of_the_whole_and_of_each_part(tmp_path: Path, siz
     assert [content.part_size(number) for number in numbers] == [len(part) for part in parts]
     assert [read_part(file, content, number) for number in numbers] == parts
     assert content.whole is (size <= 10)
+
+
+@pytest.mark.parametrize("size", [31, 35, 40, 45])
+def test_a_file_that_grew_over_what_s3_takes_in_parts_is_told_before_any_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(limits, "UPLOAD_PARTS_MAX", 3)
+    path = tmp_path / "file"
+    path.write_bytes(bytes(size))
+    with pytest.raises(FileChanged, match="grew"):
+        read_content(File(path, "file", 30), 10, lambda: False)
+    path.write_bytes(bytes(30))
+    content = read_content(File(path, "file", 30), 10, lambda: False)
+    assert content is not None
+    assert len(content.parts) == 3
 
 
 def test_reading_can_be_stopped(tmp_path: Path) -> None:
