@@ -7,7 +7,7 @@ import contextlib
 from reliable_write import limits
 from reliable_write.clock import Deadline, Stamp
 from reliable_write.counters.place import Place
-from reliable_write.counters.slots import FLOOR, Slot, dead_slots, removal
+from reliable_write.counters.slots import Slot, dead_slots, removal
 from reliable_write.dynamodb import CallFailed, ConditionRefused
 from reliable_write.policy import stamp_of
 from reliable_write.values import WireItem
@@ -18,7 +18,7 @@ def clean(place: Place, item: WireItem) -> None:
     engine = place.engine
     dead = dead_slots(item, engine.time.wall_seconds() * 1000)
     if dead:
-        update, condition = removal(dead, stamp_of(item, FLOOR))
+        update, condition = removal(dead, item)
         with contextlib.suppress(ConditionRefused, CallFailed):  # somebody else was quicker, or it has to wait
             engine.store.change(place.table, place.key, update, condition, _soon(place))
 
@@ -26,15 +26,14 @@ def clean(place: Place, item: WireItem) -> None:
 def give_back(place: Place, slot: Slot, used: Stamp) -> None:
     """Remove one's own slot."""
     engine, deadline = place.engine, _soon(place)
-    floor: Stamp | None = None
+    found: WireItem = {}
     with contextlib.suppress(CallFailed):
         while True:
-            update, condition = removal([(used, slot)], floor)
+            update, condition = removal([(used, slot)], found, own=True)
             try:
                 engine.store.change(place.table, place.key, update, condition, deadline)
             except ConditionRefused as refused:
                 found = refused.found or {}
-                floor = stamp_of(found, FLOOR)
                 if stamp_of(found, slot.stamp_name) != used:
                     return
             else:

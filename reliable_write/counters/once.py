@@ -238,7 +238,7 @@ class Once:
                 if standing is Standing.APPLIED:
                     return self._applied(mine, attempt, refused.found or {})
                 if standing is not Standing.OPEN:
-                    self._begin_anew(mine, attempt, refused.found or {})
+                    self._begin_anew(mine, attempt, refused.found or {}, standing)
                     return None
                 objection = attempt.step.objection(refused.found or {})
                 if objection is not None:
@@ -283,10 +283,10 @@ class Once:
         mine.doubt = None
         raise objection from cause
 
-    def _begin_anew(self, mine: Mine, attempt: Attempt, item: WireItem) -> None:
+    def _begin_anew(self, mine: Mine, attempt: Attempt, item: WireItem, standing: Standing) -> None:
         """No copy of it can land any more. If none may have been applied, it can be tried anew with a later stamp."""
         mine.doubt = None
-        if attempt.ambiguous:
+        if attempt.ambiguous and standing is not Standing.OUTRUN:  # it is our slot's last step: we have not removed it
             mine.renew()
             self._raise_lost()
         if not floor_is_sound(item):
@@ -320,9 +320,11 @@ class Once:
                 continue
             if standing is Standing.APPLIED:
                 return self._applied(mine, attempt, found or {})
-            gone = standing is Standing.GONE
-            self._no_doubt(mine, attempt, None if gone else attempt.fence)
-            if gone:
+            # While it is in doubt here no later step has used its slot, so it was not given back with this step in it.
+            outrun = standing is Standing.OUTRUN and mine.doubt is attempt
+            fenced = standing is Standing.FENCED
+            self._no_doubt(mine, attempt, attempt.fence if fenced else None)
+            if not fenced and not outrun:
                 self._raise_lost()
             attempt.settled = True
         return attempt.value

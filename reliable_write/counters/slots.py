@@ -28,6 +28,8 @@ from reliable_write.values import WireItem
 STAMP_PREFIX: Final = "_rws."
 RESULT_PREFIX: Final = "_rwv."
 FLOOR: Final = "_rwf"
+COLLECTED: Final = "_rwc"
+"""The latest stamp of the slots that others removed; no slot with a later one was removed but by its own handle."""
 
 FREE: Final = "((attribute_not_exists(#slot) AND (attribute_not_exists(#floor) OR #floor < :stamp)) OR #slot < :stamp)"
 """The condition of a step: it has not taken effect, and nothing later of its handle has."""
@@ -42,6 +44,9 @@ class Standing(enum.Enum):
     """Its place was taken: it has not taken effect and never will."""
     OPEN = "open"
     """It has not taken effect, and may."""
+    OUTRUN = "outrun"
+    """The floor is above it, and others never removed its slot: unless its own handle did, it has not taken effect and
+    never will."""
     GONE = "gone"
     """It can no longer take effect, and whether it has cannot be told: its slot was removed, or is not its own."""
 
@@ -67,13 +72,20 @@ class Slot:
         if self.stamp_name not in item:
             floor = stamp_of(item, FLOOR)
             free = FLOOR not in item or (floor is not None and floor < stamp)
-            return Standing.OPEN if free else Standing.GONE
+            return Standing.OPEN if free else self._without_slot(item, stamp)
         found = stamp_of(item, self.stamp_name)
         if found == stamp:
             return Standing.APPLIED
         if found == fence:
             return Standing.FENCED
         return Standing.OPEN if found is not None and found < stamp else Standing.GONE
+
+    @staticmethod
+    def _without_slot(item: WireItem, stamp: Stamp) -> Standing:
+        """Where the floor forbids the step."""
+        collected = stamp_of(item, COLLECTED)
+        kept = COLLECTED not in item or (collected is not None and collected < stamp)
+        return Standing.OUTRUN if kept and stamp_of(item, FLOOR) is not None else Standing.GONE
 
 
 def found_slots(item: WireItem) -> list[tuple[Stamp, Slot]]:
@@ -103,25 +115,28 @@ def _age_seconds(stamp: Stamp, now_milliseconds: float) -> float:
     return (now_milliseconds - stamp_milliseconds(stamp)) / 1000
 
 
-def removal(slots: Sequence[tuple[Stamp, Slot]], floor: Stamp | None) -> tuple[str, Condition]:
-    """The update that removes these slots if they are as they were seen, and its condition; `floor` is the one seen.
+def removal(slots: Sequence[tuple[Stamp, Slot]], item: WireItem, *, own: bool = False) -> tuple[str, Condition]:
+    """The update that removes these slots if they are as they were seen, and its condition; `item` is the one seen.
 
     One request for all of them: each costs the write units of the whole item. It is never part of a step: a step's
     bytes must stay the same, and it must not be refused because somebody else's slot has moved.
     """
     last = max(stamp for stamp, _ in slots)
-    names = {"#floor": FLOOR}
-    values: WireItem = {":floor": {"S": last}}
-    seen, removed = [], []
+    names: dict[str, str] = {}
+    values: WireItem = {":last": {"S": last}}
+    seen, removed, raised = [], [], []
     for number, (stamp, slot) in enumerate(slots):
         names |= {f"#s{number}": slot.stamp_name, f"#v{number}": slot.result_name}
         values[f":s{number}"] = {"S": stamp}
         seen.append(f"#s{number} = :s{number}")
         removed += [f"#s{number}", f"#v{number}"]
-    # The floor never falls, so one that is high enough stays so, unless the item was made anew.
-    high_enough = floor is not None and floor >= last
-    seen.append("#floor >= :floor" if high_enough else "(attribute_not_exists(#floor) OR #floor < :floor)")
-    update = f"REMOVE {', '.join(removed)}" + ("" if high_enough else " SET #floor = :floor")
+    for place, mark in (("#floor", FLOOR), *(() if own else (("#collected", COLLECTED),))):
+        names[place] = mark
+        # A mark never falls, so one that is high enough stays so, unless the item was made anew.
+        high_enough = (stamp_of(item, mark) or "") >= last
+        seen.append(f"{place} >= :last" if high_enough else f"(attribute_not_exists({place}) OR {place} < :last)")
+        raised += [] if high_enough else [f"{place} = :last"]
+    update = f"REMOVE {', '.join(removed)}" + (f" SET {', '.join(raised)}" if raised else "")
     return update, Condition(" AND ".join(seen), names, values)
 
 
