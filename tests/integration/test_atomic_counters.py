@@ -804,6 +804,11 @@ def test_what_is_no_step_is_refused_before_anything_is_sent(room: CountingRoom, 
     assert room.item() == {}
 
 
+def test_the_first_step_of_a_counter_may_go_as_far_as_its_bound(room: CountingRoom) -> None:
+    assert room.atomic("last", initial=1, minimum=0).subtract() == 0
+    assert room.atomic("first", initial=-1, maximum=0).add() == 0
+
+
 def test_the_largest_steps_and_bounds_are_taken(room: CountingRoom) -> None:
     step, value = limits.COUNTER_STEP_MAX, limits.COUNTER_VALUE_MAX
     counter = room.atomic(initial=-value, minimum=-value, maximum=value)
