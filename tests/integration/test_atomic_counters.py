@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import threading
 from collections.abc import Callable
@@ -452,7 +453,7 @@ def test_a_repair_replaces_only_the_string_it_saw(room: CountingRoom) -> None:
     assert room.value() == 17
 
 
-@pytest.mark.parametrize("value", [{"S": "zero"}, {"NULL": True}, {"N": "1.5"}, {"L": []}])
+@pytest.mark.parametrize("value", [{"S": "zero"}, {"S": "1" + 37 * "0"}, {"NULL": True}, {"N": "1.5"}, {"L": []}])
 def test_what_spells_no_number_is_left_alone(room: CountingRoom, value: Any) -> None:
     room.store(value=value)
     counter = room.atomic(repair=True)
@@ -552,6 +553,14 @@ def test_of_two_who_ask_at_once_with_a_key_both_get_the_ids_of_one(room: Countin
     with plan_for(counter).on("PutItem", others, times=1):
         assert counter.next_ids(3, idempotency_key="order-1") == range(4, 7) == given[0]
     assert counter.next_ids() == range(7, 8), "the other block is skipped, never given to somebody else"
+
+
+def test_a_key_s_ids_say_from_when_on_they_may_be_forgotten(room: CountingRoom) -> None:
+    """In seconds, as the table's TTL reads it: not before a receipt would be."""
+    time = manual_time()
+    room.atomic(time=time).next_ids(3, idempotency_key="k")
+    (block,) = [item for item in room.world.items(room.table) if "#_rwk" in item["id"]["S"]]
+    assert int(block["_rwe"]["N"]) == math.ceil(time.wall_seconds() + limits.RECEIPT_RETENTION_SECONDS)
 
 
 def test_two_counters_of_one_item_give_each_their_own_ids_for_one_key(room: CountingRoom) -> None:
@@ -793,6 +802,23 @@ def test_what_is_no_step_is_refused_before_anything_is_sent(room: CountingRoom, 
     with pytest.raises(TypeError, match="takes a ReliableWriter"):
         AtomicCounter(room.world.client, room.table, NAME)
     assert room.item() == {}
+
+
+def test_the_first_step_of_a_counter_may_go_as_far_as_its_bound(room: CountingRoom) -> None:
+    assert room.atomic("last", initial=1, minimum=0).subtract() == 0
+    assert room.atomic("first", initial=-1, maximum=0).add() == 0
+
+
+def test_the_largest_steps_and_bounds_are_taken(room: CountingRoom) -> None:
+    step, value = limits.COUNTER_STEP_MAX, limits.COUNTER_VALUE_MAX
+    counter = room.atomic(initial=-value, minimum=-value, maximum=value)
+    assert counter.add(step) == step - value
+    assert counter.subtract(step) == -value
+    with pytest.raises(CounterLimitError):
+        counter.subtract()
+    counter.reset(value)
+    counter.reset(-value)
+    assert counter.get() == -value
 
 
 def test_reading_without_an_answer_says_so(room: CountingRoom) -> None:

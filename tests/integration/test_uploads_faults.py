@@ -115,6 +115,21 @@ def test_a_call_that_fails_is_sent_again_and_what_was_ours_is_recognised(
     check_once(depot, folder)
 
 
+@pytest.mark.parametrize("operation", ["CreateMultipartUpload", "CompleteMultipartUpload"])
+@pytest.mark.parametrize("code", ["<", "InternalError"], ids=["no XML", "an error"])
+def test_an_answer_that_says_200_and_is_none_is_no_success(
+    depot: Depot, folder: Path, operation: str, code: str
+) -> None:
+    """S3 begins the answer of a long request before it knows how that ends; and a proxy may answer in its place."""
+    fill(folder, {"file": LARGE})
+    uploads = depot.uploads(time=HastyTime())
+    with FaultPlan(uploads.s3) as plan:
+        plan.on(operation, answer_xml(code, 200), times=1)
+        assert ended(uploads.upload(folder, depot.bucket.url)) == {"file": "uploaded"}
+    assert plan.injected == 1
+    check_once(depot, folder)
+
+
 @pytest.mark.parametrize("call", [1, 2])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_lost_answer_of_the_ledger_is_recognised_too(depot: Depot, folder: Path, call: int, when: When) -> None:
