@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.connection import Connection
 from typing import Final, Literal
 
@@ -126,7 +125,7 @@ def commit(writer: ReliableWriter, place: Place, deed: Deed) -> Told:
 
 
 class Client:
-    """The threads of one process besides its `Author`."""
+    """What one process does besides its `Author`, from two threads."""
 
     def __init__(self, writer: ReliableWriter, place: Place, name: str, voice: Voice) -> None:
         self._writer = writer
@@ -134,27 +133,23 @@ class Client:
         self._name = name
         self._voice = voice
         self._chance = random.Random(name)
+        self._numbers, self._shared = itertools.count(), itertools.count()
         self.stop = threading.Event()
 
     def warm_up(self) -> None:
         """What is asked for once is asked for now."""
         self._voice.say(commit(self._writer, self._place, added(f"{self._name}-first")))
 
-    def do_deeds(self) -> None:
-        for number in itertools.count():
-            if self.stop.is_set():
-                return
-            self._voice.say(commit(self._writer, self._place, self._deed(number)))
-
-    def count(self) -> None:
+    def work(self) -> None:
         with AtomicCounter(self._writer, self._place.numbers, TALLY) as counter:
             while not self.stop.is_set():
+                self._voice.say(commit(self._writer, self._place, self._deed()))
                 self._voice.say(_counted(counter))
 
-    def _deed(self, number: int) -> Deed:
+    def _deed(self) -> Deed:
         if self._chance.random() < SHARED_SHARE:
-            return added(f"shared-{number}")
-        mark = f"{self._name}-{number}"
+            return added(f"shared-{next(self._shared)}")
+        mark = f"{self._name}-{next(self._numbers)}"
         if self._chance.random() < 0.5:
             return added(mark)
         return Deed(mark, "switch", (self._chance.choice(SWITCHES),), lit=self._chance.random() < 0.5)
@@ -194,8 +189,7 @@ def write(home: Home, place: Place, name: str, manner: Manner, pipe: Connection)
         voice.say(IDLE)
         pipe.recv()
         with ThreadPoolExecutor(3) as threads:
-            work: list[Callable[[], None]] = [partial(author.write_on, 0), others.do_deeds, others.count]
-            running = [threads.submit(each) for each in work]
+            running = [threads.submit(author.write_on, 0), threads.submit(others.work), threads.submit(others.work)]
             pipe.recv()
             author.stop.set()
             others.stop.set()

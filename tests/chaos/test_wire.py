@@ -49,7 +49,7 @@ RATES: Final[dict[Fault, float]] = {
     "delay": 0.03,
     "late": 0.035,
 }
-GUST_EVERY_CALLS = 250
+GUST_EVERY_CALLS = 350
 GUST_SECONDS = 3.0
 """Longer than an attempt is patient."""
 FAULTS_MIN = CALLS // 300
@@ -57,6 +57,8 @@ FAULTS_MIN = CALLS // 300
 LATE_SECONDS_MAX = 8.0
 QUIET_SECONDS_MAX = PATIENCE_SECONDS + CALLS / 100
 """What was tried on a bad wire for long has a long back-off by the end."""
+STORM_SECONDS_MAX = PATIENCE_SECONDS + CALLS / 10
+"""It goes on until all that a test of this must have seen has happened."""
 MANNER = Manner(
     {"attempt_deadline_seconds": 2.0, "read_timeout_seconds": 1.0},
     {
@@ -123,6 +125,15 @@ class Scene:
                 child = speakers[pipe]  # type: ignore[index]  # they are the connections we gave
                 self._hear(child, child.pipe.recv())
 
+    def words(self) -> list[Outcome]:
+        stories = [word for story in self.stories for word in story.words]
+        return stories + [word for told in self.told for word in told.words]
+
+    def saw_everything(self) -> bool:
+        settled = any(counted.settled for counted in self.counted)
+        keyed = any(told.duplicate for told in self.told) and any(told.refused for told in self.told)
+        return set(self.words()) == set(Outcome) and settled and keyed and bool(self.finished)
+
     def _begin(self, target: Callable[..., None], *arguments: Any) -> Child:
         child = start(target, *arguments)
         self._cleanup.callback(child.close)
@@ -175,10 +186,10 @@ def test_all_promises_hold_on_a_bad_wire(
 def _storm(scene: Scene) -> int:
     """Bad weather for so many calls; how many there were, what writers did until they heard of its end among them."""
     scene.all_idle()
-    gusts = Gusts((scene.world.system_table, *scene.place.all), GUST_EVERY_CALLS, GUST_SECONDS)
+    gusts = Gusts((*[scene.world.system_table] * 3, *scene.place.all), GUST_EVERY_CALLS, GUST_SECONDS)
     before = scene.log(Weather(RATES, gusts=gusts)).calls.total()
     scene.tell_writers("write")
-    scene.listen_for(lambda: scene.log().calls.total() - before >= CALLS, PATIENCE_SECONDS + CALLS / 5)
+    scene.listen_for(lambda: scene.log().calls.total() - before >= CALLS and scene.saw_everything(), STORM_SECONDS_MAX)
     scene.tell_writers("stop")
     scene.all_idle()
     return scene.log(Weather()).calls.total() - before
@@ -258,7 +269,7 @@ def _check_counter(scene: Scene) -> None:
 
 def _counts(scene: Scene, calls: int, ledger: Ledger, ghosts: int) -> dict[str, int]:
     log = scene.log()
-    outcomes = Counter(word for one in (*scene.stories, *scene.told) for word in one.words)
+    outcomes = Counter(scene.words())
     left = ledger.shown(Outcome.WILL_BE_WRITTEN, Outcome.UNKNOWN)
     return {
         "calls": calls,
