@@ -200,3 +200,22 @@ def write(home: Home, place: Place, name: str, manner: Manner, pipe: Connection)
         author.settle()
         voice.say(IDLE)
         pipe.recv()
+
+
+def write_until_stopped(home: Home, place: Place, name: str, manner: Manner, pipe: Connection) -> None:
+    """A writer that tells everything before it begins as well as after, for it may be killed at any moment.
+
+    At a word it ends what it is at, and then itself.
+    """
+    voice, chance = Voice(pipe), random.Random(name)
+    client = home.client(read_timeout=manner.read_timeout)
+    with home.writer(client, logger=voice, **manner.patience) as writer:
+        author = Author(writer, list(place.copies), name, voice, lost_share=0, aloud=True)
+        for number in itertools.count():
+            if pipe.poll():
+                break
+            author.write_one(chance)
+            deed = added(f"{name}-{number}-sums")
+            voice.say(Told(deed, ()))
+            voice.say(commit(writer, place, deed))
+    voice.say(IDLE)

@@ -1,9 +1,15 @@
-"""What callers were told against what stands in the tables: the judge of all storms over the groups of `restarts`."""
+"""What callers were told against what stands in the tables: the judge of storms over `restarts` and `clients`."""
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from monitor.auditor import Auditor, AuditSettings
 from reliable_write import Outcome
+from tests.chaos.clients import SUMS, SWITCHES, Place, Told, commit
 from tests.chaos.restarts import GROUPS, Story, rows_of
+from tests.chaos.stragglers import SkippingTime
 from tests.world import World
 
 
@@ -33,6 +39,9 @@ class Ledger:
             for story in self._stories
             if story.words[-1] in words and self._stamps[story.mark] and story.write_id
         }
+
+    def shows(self, story: Story) -> bool:
+        return bool(self._stamps[story.mark])
 
     def deleted_groups(self) -> int:
         return sum(not self._rows(group) for group in range(GROUPS))
@@ -98,3 +107,59 @@ def _check_real_time(stories: list[Story], stamps: dict[str, str]) -> None:
             following = next(receipts, None)
         if story.puts:
             assert stamps[story.mark] > greatest, story
+
+
+def audit_once_more(world: World) -> int:
+    """Look at every tombstone when nothing is under way any more; how many ghosts there were."""
+    clock = SkippingTime()
+    auditor = Auditor(world.writer(time=clock).engine(), AuditSettings(gc=False))
+    assert auditor.run_once().complete
+    clock.skip(10 * AuditSettings().early_audit_after_seconds)
+    last = auditor.run_once()
+    assert last.complete
+    assert last.audited == last.tombstones > 0
+    assert (last.troubles, last.skipped, last.foreign) == (0, 0, 0)
+    return last.ghosts_removed
+
+
+def settled_deeds(world: World, place: Place, told: Sequence[Told]) -> list[Told]:
+    """Commit what nobody knows once more, by the same key, from this process."""
+    writer = world.writer()
+    unknown = [one.deed for one in told if one.words[-1] is Outcome.UNKNOWN and one.deed.key is not None]
+    again = [commit(writer, place, deed) for deed in unknown]
+    assert all(one.words == (Outcome.WRITTEN,) for one in again), again
+    return again
+
+
+def check_deeds(world: World, place: Place, all_told: Sequence[Told]) -> None:
+    """G1, G5, G6: every row as its callers were told, sums as the rows say, switches as they follow each other."""
+    rows = {item["id"]["S"]: item for item in world.items(place.rows)}
+    stamps = {mark: item["_rw"]["S"] for mark, item in rows.items()}
+    told: defaultdict[str, list[Told]] = defaultdict(list)
+    for one in all_told:
+        told[one.deed.mark].append(one)
+    assert rows.keys() <= told.keys()
+    for mark, words in told.items():
+        _check_words(words, stamps.get(mark))
+    shown = {item["id"]["S"]: item for item in world.items(place.numbers)}
+    sums = Counter(name["S"] for item in rows.values() if item["kind"]["S"] == "add" for name in item["on"]["L"])
+    assert sums == {name: int(shown[name]["n"]["N"]) for name in SUMS}
+    for switch in SWITCHES:
+        turns = sorted(
+            (stamps[mark], item["lit"]["BOOL"])
+            for mark, item in rows.items()
+            if item["kind"]["S"] == "switch" and item["on"]["L"] == [{"S": switch}]
+        )
+        assert [lit for _, lit in turns] == [number % 2 == 0 for number in range(len(turns))], switch
+        assert [(item["_rw"]["S"], item["lit"]["BOOL"]) for item in [shown.get(switch)] if item] == turns[-1:]
+
+
+def _check_words(words: list[Told], stamp: str | None) -> None:
+    """All callers of one mark, against the stamp of its row."""
+    last = {told.words[-1] for told in words}
+    if last & {Outcome.WRITTEN, Outcome.WILL_BE_WRITTEN}:
+        assert stamp is not None, words
+    elif last == {Outcome.NOT_WRITTEN}:
+        assert stamp is None, words
+    assert {told.stamp for told in words if told.stamp} <= {stamp}, words
+    assert sum(told.words[-1] is Outcome.WRITTEN and not told.duplicate for told in words) <= 1, words

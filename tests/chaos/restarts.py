@@ -111,9 +111,18 @@ class Author:
     """The threads of one writer."""
 
     def __init__(
-        self, writer: ReliableWriter, tables: list[str], name: str, voice: Voice, *, lost_share: float = LOST_SHARE
+        self,
+        writer: ReliableWriter,
+        tables: list[str],
+        name: str,
+        voice: Voice,
+        *,
+        lost_share: float = LOST_SHARE,
+        aloud: bool = False,
     ) -> None:
+        """`aloud`: each story is told before it begins too, with no words in it yet."""
         self._writer = writer
+        self._aloud = aloud
         self._lost_share = lost_share
         self._losing = threading.local()
         FaultPlan(writer.client).on("PutItem", self._lose_answer, "after", having=b'"J#')
@@ -127,10 +136,13 @@ class Author:
         """Scope after scope, until told to stop."""
         chance = random.Random(f"{self._name} {thread}")
         while not self.stop.is_set():
-            number = chance.choice([0, 3, chance.randint(1, 2)])
-            puts = frozenset(chance.sample(self._tables, number))
-            self._losing.now = chance.random() < self._lost_share
-            self._tell(chance.randrange(GROUPS), puts, repeat=chance.random() < 0.5)
+            self.write_one(chance)
+
+    def write_one(self, chance: random.Random) -> None:
+        number = chance.choice([0, 3, chance.randint(1, 2)])
+        puts = frozenset(chance.sample(self._tables, number))
+        self._losing.now = chance.random() < self._lost_share
+        self._tell(chance.randrange(GROUPS), puts, repeat=chance.random() < 0.5)
 
     def settle(self) -> None:
         """Delete the groups with even numbers, put the others."""
@@ -142,6 +154,8 @@ class Author:
         words: list[Outcome] = []
         superseded = 0
         begun = time.monotonic()
+        if self._aloud:
+            self._voice.say(Story(mark, group, puts, (), None, 0, begun, begun))
         with ReliableWriteScope(self._writer) as scope:
             self._record(scope, mark, group, puts)
             while not words or (repeat and words[-1] is Outcome.UNKNOWN and len(words) <= REPEATS_MAX):

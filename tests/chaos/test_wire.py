@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from multiprocessing.connection import wait
@@ -20,16 +20,15 @@ from typing import Any, Final
 
 import pytest
 
-from monitor.auditor import Auditor, AuditSettings
+from monitor.auditor import AuditSettings
 from reliable_write import AtomicCounter, Outcome
 from reliable_write.system_table import Installation
 from reliable_write.testing.engines import Engine
 from tests.chaos import clients, restarts, wire
-from tests.chaos.clients import SUMS, SWITCHES, TALLY, Counted, Place, Told
-from tests.chaos.judging import Ledger
+from tests.chaos.clients import TALLY, Counted, Place, Told
+from tests.chaos.judging import Ledger, audit_once_more, check_deeds, settled_deeds
 from tests.chaos.processes import PATIENCE_SECONDS, Child, start
 from tests.chaos.restarts import IDLE, Alarm, Audited, Finished, Manner, Story
-from tests.chaos.stragglers import SkippingTime
 from tests.chaos.victims import Home
 from tests.chaos.wire import FAULTS, Fault, Gusts, Weather
 from tests.proof.ledger import record
@@ -170,10 +169,10 @@ def test_all_promises_hold_on_a_bad_wire(
         scene = Scene(world, cleanup)
         calls = _storm(scene)
         ghosts = _heal(scene)
-        _settle_what_nobody_knows(scene)
+        scene.told += settled_deeds(world, scene.place, scene.told)
         ledger = Ledger(world, list(scene.place.copies), scene.stories)
         ledger.check()
-        _check_deeds(scene)
+        check_deeds(world, scene.place, scene.told)
         _check_counter(scene)
         counts = _counts(scene, calls, ledger, ghosts)
         print(counts)
@@ -204,59 +203,7 @@ def _heal(scene: Scene) -> int:
     scene.all_idle()
     scene.listen_for(lambda: scene.log().pending == 0)
     scene.listen_for(lambda: not scene.world.records("J#"))
-    clock = SkippingTime()
-    auditor = Auditor(scene.world.writer(time=clock).engine(), AuditSettings(gc=False))
-    assert auditor.run_once().complete
-    clock.skip(10 * AuditSettings().early_audit_after_seconds)
-    last = auditor.run_once()
-    assert last.complete
-    assert last.audited == last.tombstones > 0
-    assert (last.troubles, last.skipped, last.foreign) == (0, 0, 0)
-    return last.ghosts_removed
-
-
-def _settle_what_nobody_knows(scene: Scene) -> None:
-    """By the same key, in another process."""
-    writer = scene.world.writer()
-    for told in list(scene.told):
-        if told.words[-1] is Outcome.UNKNOWN and told.deed.key is not None:
-            again = clients.commit(writer, scene.place, told.deed)
-            assert again.words == (Outcome.WRITTEN,)
-            scene.told.append(again)
-
-
-def _check_deeds(scene: Scene) -> None:
-    """G1, G5, G6: every row as its callers were told, sums as the rows say, switches as they follow each other."""
-    rows = {item["id"]["S"]: item for item in scene.world.items(scene.place.rows)}
-    stamps = {mark: item["_rw"]["S"] for mark, item in rows.items()}
-    told: defaultdict[str, list[Told]] = defaultdict(list)
-    for one in scene.told:
-        told[one.deed.mark].append(one)
-    assert rows.keys() <= told.keys()
-    for mark, words in told.items():
-        _check_words(words, stamps.get(mark))
-    shown = {item["id"]["S"]: item for item in scene.world.items(scene.place.numbers)}
-    sums = Counter(name["S"] for item in rows.values() if item["kind"]["S"] == "add" for name in item["on"]["L"])
-    assert sums == {name: int(shown[name]["n"]["N"]) for name in SUMS}
-    for switch in SWITCHES:
-        turns = sorted(
-            (stamps[mark], item["lit"]["BOOL"])
-            for mark, item in rows.items()
-            if item["kind"]["S"] == "switch" and item["on"]["L"] == [{"S": switch}]
-        )
-        assert [lit for _, lit in turns] == [number % 2 == 0 for number in range(len(turns))], switch
-        assert [(item["_rw"]["S"], item["lit"]["BOOL"]) for item in [shown.get(switch)] if item] == turns[-1:]
-
-
-def _check_words(words: list[Told], stamp: str | None) -> None:
-    """All callers of one mark, against the stamp of its row."""
-    last = {told.words[-1] for told in words}
-    if last & {Outcome.WRITTEN, Outcome.WILL_BE_WRITTEN}:
-        assert stamp is not None, words
-    elif last == {Outcome.NOT_WRITTEN}:
-        assert stamp is None, words
-    assert {told.stamp for told in words if told.stamp} <= {stamp}, words
-    assert sum(told.words[-1] is Outcome.WRITTEN and not told.duplicate for told in words) <= 1, words
+    return audit_once_more(scene.world)
 
 
 def _check_counter(scene: Scene) -> None:
