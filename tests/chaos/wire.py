@@ -51,7 +51,7 @@ class Gusts:
 
     tables: tuple[str, ...]
     every_calls: int
-    seconds: float
+    seconds: tuple[float, float]
     faults: tuple[Fault, ...] = ("dropped request", "dropped answer", "half an answer", "late")
 
 
@@ -241,7 +241,7 @@ class Wire:
         if self.log.calls.total() % gusts.every_calls == 0:
             self.log.gusts += 1
             self._gust_table = self._chance.choice(gusts.tables)
-            self._gust_ends = asyncio.get_running_loop().time() + gusts.seconds
+            self._gust_ends = asyncio.get_running_loop().time() + self._chance.uniform(*gusts.seconds)
         hit = request.operation in WRITES and request.names(self._gust_table)
         return (
             self._chance.choice(gusts.faults) if hit and asyncio.get_running_loop().time() < self._gust_ends else None
