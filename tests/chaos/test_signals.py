@@ -137,7 +137,7 @@ class Crew:
 
     def kill_engine(self, engine: Dynoxide) -> None:
         """Dark until a writer has told of it. Nobody is asked to begin in the dark: schemas are known to all."""
-        self.listen_for(lambda: all(self._heard[child] > 4 for child in self._writers if child not in self._stopped))
+        self.listen_for(lambda: all(self._heard[child] > 4 for child in self._writers))
         words = [outcome for outcome in self.words() if outcome is not Outcome.WRITTEN]
         engine.kill()
         until = time.monotonic() + DARK_SECONDS_MAX

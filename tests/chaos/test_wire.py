@@ -190,9 +190,8 @@ def test_all_promises_hold_on_a_bad_wire(
 def _storm(scene: Scene) -> int:
     """Bad weather for so many calls; how many there were, what writers did until they heard of its end among them."""
     scene.all_idle()
-    gusts = Gusts(
-        (*[scene.world.system_table, scene.place.numbers] * 2, *scene.place.all), GUST_EVERY_CALLS, GUST_SECONDS
-    )
+    often = [scene.world.system_table, scene.place.numbers]
+    gusts = Gusts((*often, *often, *scene.place.all), GUST_EVERY_CALLS, GUST_SECONDS)
     before = scene.log(Weather(RATES, gusts=gusts)).calls.total()
     scene.tell_writers("write")
     scene.listen_for(lambda: scene.has_seen_enough(scene.log().calls.total() - before), STORM_SECONDS_MAX)
