@@ -110,7 +110,11 @@ def commit(writer: ReliableWriter, place: Place, deed: Deed) -> Told:
     """Commit it, and again for as long as nobody knows."""
     words: list[Outcome] = []
     with ReliableWriteScope(writer, idempotency_key=deed.key) as scope:
-        deed.record(scope, place)
+        try:
+            deed.record(scope, place)
+        except ReliableWriteError as error:  # a table could not be described
+            scope.discard()
+            return Told(deed, (error.outcome,))
         while len(words) < REPEATS_MAX:
             try:
                 receipt = scope.commit()

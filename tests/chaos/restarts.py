@@ -157,7 +157,11 @@ class Author:
         if self._aloud:
             self._voice.say(Story(mark, group, puts, (), None, 0, begun, begun))
         with ReliableWriteScope(self._writer) as scope:
-            self._record(scope, mark, group, puts)
+            try:
+                self._record(scope, mark, group, puts)
+            except ReliableWriteError as error:  # a table could not be described
+                words.append(error.outcome)
+                scope.discard()
             while not words or (repeat and words[-1] is Outcome.UNKNOWN and len(words) <= REPEATS_MAX):
                 try:
                     superseded = len(scope.commit().superseded)

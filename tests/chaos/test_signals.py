@@ -50,12 +50,12 @@ MONITORS = 3
 STOPPED_MAX = 2
 """At once, so that there are always a writer and a monitor that run."""
 WORDS_BETWEEN = (2, 10)
-LEASE_SECONDS = 2.0
+LEASE_SECONDS = 2.5
 STOP_SECONDS = 2 * LEASE_SECONDS + 0.2
-DARK_SECONDS_MAX = 3.0
+DARK_SECONDS_MAX = 4.0
 QUIET_SECONDS_MAX = PATIENCE_SECONDS + SIGNALS
 MANNER = Manner(
-    {"attempt_deadline_seconds": 1.2, "read_timeout_seconds": 0.8},
+    {"attempt_deadline_seconds": 2.0, "read_timeout_seconds": 1.5},
     {
         "poll_seconds": 0.3,
         "workers": 4,
@@ -68,7 +68,7 @@ MANNER = Manner(
         "gc": False,
     },
     AuditSettings(gc=False, early_audit_after_seconds=3 * LEASE_SECONDS),
-    read_timeout=0.8,
+    read_timeout=1.5,
 )
 
 
@@ -199,11 +199,15 @@ class Crew:
         return self._chance.choice(ready())
 
     def _hear_some(self) -> None:
-        """Whose pipe ends without our doing has died of something else: `EOFError` ends the test."""
+        """Every death is of our doing: whose pipe ends otherwise ends the test."""
         speakers = {child.pipe: child for child in (*self._writers, *self._monitors) if child not in self._idle}
         for pipe in wait(list(speakers), 0.05):
             child = speakers[pipe]  # type: ignore[index]  # they are the connections we gave
-            self._hear(child, child.pipe.recv())
+            try:
+                message = child.pipe.recv()
+            except EOFError:
+                pytest.fail(f"{child.process.name} ended by itself, with {child.ended()}: see its last words")
+            self._hear(child, message)
         for child in [one for one, until in self._stopped.items() if until < time.monotonic()]:
             del self._stopped[child]
             self._signal(child, signal.SIGCONT)
