@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -110,8 +110,20 @@ class Alarm:
 class Author:
     """The threads of one writer."""
 
-    def __init__(self, writer: ReliableWriter, tables: list[str], name: str, voice: Voice) -> None:
+    def __init__(
+        self,
+        writer: ReliableWriter,
+        tables: list[str],
+        name: str,
+        voice: Voice,
+        *,
+        lost_share: float = LOST_SHARE,
+        aloud: bool = False,
+    ) -> None:
+        """`aloud`: each story is told before it begins too, with no words in it yet."""
         self._writer = writer
+        self._aloud = aloud
+        self._lost_share = lost_share
         self._losing = threading.local()
         FaultPlan(writer.client).on("PutItem", self._lose_answer, "after", having=b'"J#')
         self._tables = tables
@@ -124,10 +136,13 @@ class Author:
         """Scope after scope, until told to stop."""
         chance = random.Random(f"{self._name} {thread}")
         while not self.stop.is_set():
-            number = chance.choice([0, 3, chance.randint(1, 2)])
-            puts = frozenset(chance.sample(self._tables, number))
-            self._losing.now = chance.random() < LOST_SHARE
-            self._tell(chance.randrange(GROUPS), puts, repeat=chance.random() < 0.5)
+            self.write_one(chance)
+
+    def write_one(self, chance: random.Random) -> None:
+        number = chance.choice([0, 3, chance.randint(1, 2)])
+        puts = frozenset(chance.sample(self._tables, number))
+        self._losing.now = chance.random() < self._lost_share
+        self._tell(chance.randrange(GROUPS), puts, repeat=chance.random() < 0.5)
 
     def settle(self) -> None:
         """Delete the groups with even numbers, put the others."""
@@ -139,8 +154,14 @@ class Author:
         words: list[Outcome] = []
         superseded = 0
         begun = time.monotonic()
+        if self._aloud:
+            self._voice.say(Story(mark, group, puts, (), None, 0, begun, begun))
         with ReliableWriteScope(self._writer) as scope:
-            self._record(scope, mark, group, puts)
+            try:
+                self._record(scope, mark, group, puts)
+            except ReliableWriteError as error:  # a table could not be described
+                words.append(error.outcome)
+                scope.discard()
             while not words or (repeat and words[-1] is Outcome.UNKNOWN and len(words) <= REPEATS_MAX):
                 try:
                     superseded = len(scope.commit().superseded)
@@ -254,15 +275,32 @@ class Reporter(SilentObserver):
         self._voice.say(Audited(report, now - report.seconds, now))
 
 
-def watch(home: Home, pipe: Connection) -> None:
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How patient writers and monitors are."""
+
+    patience: Mapping[str, float]
+    """Settings of the library."""
+    monitor: Mapping[str, Any]
+    """Settings of the monitor."""
+    audit: AuditSettings
+    read_timeout: float = 4
+    """Seconds, of their clients."""
+
+
+HASTY: Final = Manner(PATIENCE, MONITOR, AUDIT)
+
+
+def watch(home: Home, manner: Manner, pipe: Connection) -> None:
     """A monitor. At each word it says how it stands; at the end of the words it drains."""
     voice = Voice(pipe)
     reporter = Reporter(voice)
     threading.excepthook = lambda hook: voice.say(Alarm(f"traceback in {hook.thread}: {hook.exc_value!r}"))
-    settings = MonitorSettings(**MONITOR)  # type: ignore[arg-type]  # pydantic checks them
-    with home.writer(home.client(), logger=voice, **PATIENCE) as writer:
+    settings = MonitorSettings(**manner.monitor)
+    client = home.client(read_timeout=manner.read_timeout)
+    with home.writer(client, logger=voice, **manner.patience) as writer:
         pulse = Pulse(writer.time, stall_seconds(settings, writer.settings))
-        monitor = WriteMonitor(writer, settings, observers=[reporter, pulse], audit=AUDIT)
+        monitor = WriteMonitor(writer, settings, observers=[reporter, pulse], audit=manner.audit)
         watched = Watched(pulse)
         watched.runs(monitor)
         thread = threading.Thread(target=monitor.run)

@@ -22,8 +22,9 @@ from reliable_write import Outcome
 from reliable_write.system_table import Installation
 from reliable_write.testing.engines import Dynoxide
 from tests.chaos import restarts
+from tests.chaos.judging import Ledger
 from tests.chaos.processes import PATIENCE_SECONDS, Child, start
-from tests.chaos.restarts import AUDIT, GROUPS, IDLE, Alarm, Audited, Finished, Standing, Story, rows_of
+from tests.chaos.restarts import AUDIT, GROUPS, HASTY, IDLE, Alarm, Audited, Finished, Standing, Story
 from tests.chaos.victims import Home
 from tests.conftest import require_engine
 from tests.world import World
@@ -122,7 +123,7 @@ class Scene:
         return any(_audited_since(self.audits[child], quiet_at) for child in self._monitors)
 
     def _add_monitor(self) -> None:
-        self._monitors.append(self._begin(restarts.watch, self._home))
+        self._monitors.append(self._begin(restarts.watch, self._home, HASTY))
 
     def _begin(self, target: Callable[..., None], *arguments: Any) -> Child:
         child = start(target, *arguments)
@@ -227,99 +228,6 @@ def _restart_under(scene: Scene, engine: Dynoxide) -> int:
     engine.restart()
     scene.settle()
     return kills
-
-
-class Ledger:
-    """What callers were told against what stands in the tables."""
-
-    def __init__(self, world: World, tables: list[str], stories: list[Story]) -> None:
-        self._tables = tables
-        self._stories = stories
-        self._items = {table: {item["id"]["S"]: item for item in world.items(table)} for table in tables}
-        self._stamps = {story.mark: self._stamp_of(story) for story in stories}
-        """Of each scope that shows; those of others are empty."""
-
-    def check(self) -> None:
-        for story in self._stories:
-            self._check_told(story)
-        self._check_nothing_else_shows()
-        for group in range(GROUPS):
-            stories = [story for story in self._stories if story.group == group and self._stamps[story.mark]]
-            self._check_winner(group, stories)
-            _check_real_time(stories, self._stamps)
-
-    def shown(self, *words: Outcome) -> set[str]:
-        """Write ids of scopes that show although the last word on them was one of these."""
-        return {
-            story.write_id
-            for story in self._stories
-            if story.words[-1] in words and self._stamps[story.mark] and story.write_id
-        }
-
-    def deleted_groups(self) -> int:
-        return sum(not self._rows(group) for group in range(GROUPS))
-
-    def _stamp_of(self, story: Story) -> str:
-        """All or nothing, with one stamp."""
-        copies = [items[story.mark] for items in self._items.values() if story.mark in items]
-        assert len(copies) in (0, len(self._tables)), story
-        assert len({copy["_rw"]["S"] for copy in copies}) <= 1, story
-        return copies[0]["_rw"]["S"] if copies else ""
-
-    def _check_told(self, story: Story) -> None:
-        first, last = story.words[0], story.words[-1]
-        if last in (Outcome.WRITTEN, Outcome.WILL_BE_WRITTEN):
-            assert self._stamps[story.mark] == story.write_id, story
-        elif last is Outcome.NOT_WRITTEN:
-            assert not self._stamps[story.mark], story
-            assert first is Outcome.NOT_WRITTEN, f"what may have been committed was given up: {story}"
-
-    def _check_nothing_else_shows(self) -> None:
-        known = {stamp for stamp in self._stamps.values() if stamp}
-        shown = {item["_rw"]["S"] for items in self._items.values() for item in items.values()}
-        assert shown <= known
-
-    def _check_winner(self, group: int, stories: list[Story]) -> None:
-        """G2, G3: every row is as the last one in order left it; who was superseded was so by a later one."""
-        winner = max(stories, key=lambda story: self._stamps[story.mark])
-        wanted = {
-            (table, key): (winner.mark, self._stamps[winner.mark])
-            for table, keys in rows_of(self._tables, group).items()
-            if table in winner.puts
-            for key in keys
-        }
-        assert self._rows(group) == wanted, winner
-        assert winner.superseded == 0
-        for story in stories:
-            if story.begun > winner.ended and winner.words[-1] is Outcome.WRITTEN:
-                assert not winner.puts | story.puts, "only a delete need not come after the delete it repeats"
-
-    def _rows(self, group: int) -> dict[tuple[str, str], tuple[str, str]]:
-        return {
-            (table, key): (self._items[table][key]["value"]["S"], self._items[table][key]["_rw"]["S"])
-            for table, keys in rows_of(self._tables, group).items()
-            for key in keys
-            if key in self._items[table]
-        }
-
-
-def _check_real_time(stories: list[Story], stamps: dict[str, str]) -> None:
-    """G4, for all pairs over one group: who began after another's receipt has the greater stamp.
-
-    But for scopes that only delete: where a key is gone already, they need not come after what deleted it.
-    """
-    acknowledged = sorted(
-        (story for story in stories if story.words[-1] is Outcome.WRITTEN), key=lambda story: story.ended
-    )
-    receipts = iter(acknowledged)
-    following = next(receipts, None)
-    greatest = ""
-    for story in sorted(stories, key=lambda one: one.begun):
-        while following is not None and following.ended < story.begun:
-            greatest = max(greatest, stamps[following.mark])
-            following = next(receipts, None)
-        if story.puts:
-            assert stamps[story.mark] > greatest, story
 
 
 def _check_monitors(scene: Scene, standings: list[Standing]) -> None:

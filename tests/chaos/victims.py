@@ -34,8 +34,13 @@ class Home:
     def settings(self, **more: Any) -> Settings:
         return Settings(endpoint_url=self.endpoint_url, region="us-east-1", system_table=self.system_table, **more)
 
-    def client(self) -> Any:
-        config = Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=4, max_pool_connections=40)
+    def client(self, *, connect_timeout: float = 1, read_timeout: float = 4) -> Any:
+        config = Config(
+            retries={"total_max_attempts": 1},
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            max_pool_connections=40,
+        )
         return session().client("dynamodb", endpoint_url=self.endpoint_url, config=config)
 
     def writer(
