@@ -129,6 +129,8 @@ class Life:
             return judge(self.history)
         finally:
             end(self.line, [member.process for member in self.members])
+            for scope, _ in self.scopes:
+                scope.discard()  # of those that died before their commit
 
     def live(self) -> None:
         for _ in range(self.random.choice((2, 2, 3))):
