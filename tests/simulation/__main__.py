@@ -54,8 +54,8 @@ def _range(arguments: argparse.Namespace) -> tuple[int, int]:
     if arguments.resume is not None:
         start = next_seed(Path(os.environ[VARIABLE]), PART)
         return start, start + arguments.resume
-    start, _, stop = (arguments.seeds or "0:1000").partition(":")
-    return int(start), int(stop)
+    first, _, last = (arguments.seeds or "0:1000").partition(":")
+    return int(first), int(last)
 
 
 def _replay(seed: int, *, trace: bool) -> int:

@@ -146,7 +146,7 @@ def points(cells: Mapping[Cell, int]) -> Counter[Cell]:
 
 def missing(cells: Mapping[Cell, int], *, nightly: bool) -> list[Cell]:
     """Cells that were wanted and never reached."""
-    lacking = [cell for cell in OUTCOMES_WANTED if not cells.get(cell)]
+    lacking: list[Cell] = [cell for cell in OUTCOMES_WANTED if not cells.get(cell)]
     if nightly:
         reached = points(cells)
         lacking += [point for point in wanted_points() if not reached[point]]

@@ -111,6 +111,17 @@ class Wire:
             getattr(self, _BESIDE[fault])(call, request)
         return self._exchange(call, request)
 
+    def _exchange_twice(self, call: CallName, request: Request) -> Answer:
+        """It lands once more, later. Not a transaction that was answered with a refusal: no connection repeats what it
+        has answered, and a refusal that is told must be able to be believed.
+        """
+        answer, error = self._exchange(call, request)
+        if error is None or call != "transact_write_items":
+            self._fly(call, request, self._chance.choice(DELAYS) * self._chance.random())
+        else:
+            self._world.seen["refused transactions not repeated"] += 1
+        return answer, error
+
     def _crash_before_send(self, _call: CallName, _request: Request) -> NoReturn:
         self._process.die()
 
@@ -142,9 +153,6 @@ class Wire:
     def _land_late(self, call: CallName, request: Request) -> Answer:
         self._fly(call, request, self._chance.choice(DELAYS) * (0.2 + 0.8 * self._chance.random()))
         return self._silence(call, request)
-
-    def _repeat(self, call: CallName, request: Request) -> None:
-        self._fly(call, request, self._chance.choice(DELAYS) * self._chance.random())
 
     def _stall(self, _call: CallName, _request: Request) -> None:
         """The request is on its way; the answer waits for the one who asked."""
@@ -255,10 +263,10 @@ _INSTEAD: Final[dict[str | None, str]] = {
     "timeout, not applied": "_silence",
     "timeout after apply": "_lose_answer",
     "late landing": "_land_late",
+    "duplicate": "_exchange_twice",
 }
-"""Instead of an exchange."""
+"""Instead of a plain exchange."""
 _BESIDE: Final = {
-    "duplicate": "_repeat",
     "stall": "_stall",
     "clock jump": "_jump",
     "kill on the way": "_kill",
