@@ -97,6 +97,7 @@ class Life:
         self.keyed: list[tuple[str, str, tuple[Did, ...]]] = []
         self.tomb_places: dict[str, Place] = {}
         """By the names of the tombstones."""
+        self.opened: list[ReliableWriteScope] = []
         self.scopes: list[tuple[ReliableWriteScope, Write]] = []
         self.is_slow = self.random.random() < 0.25
         """Hours pass, and tombstones are collected."""
@@ -129,7 +130,7 @@ class Life:
             return judge(self.history)
         finally:
             end(self.line, [member.process for member in self.members])
-            for scope, _ in self.scopes:
+            for scope in self.opened:
                 scope.discard()  # of those that died before their commit
 
     def live(self) -> None:
@@ -205,6 +206,7 @@ class Life:
     def commit_scope(self, member: Member) -> None:
         name, key, deeds = self.plan()
         scope = ReliableWriteScope(Writer(member.engine), idempotency_key=key)
+        self.opened.append(scope)
         try:
             _record(scope, name, deeds, batched=self.random.random() < 0.3)
         except ReliableWriteError:
