@@ -7,6 +7,7 @@ and land later, or never: that is how a test says "still in flight".
 from __future__ import annotations
 
 import copy
+import functools
 import operator as operator_module
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ from reliable_write.policy import FailureKind
 from reliable_write.values import WireItem
 
 Request = Mapping[str, Any]
+Holds = Callable[[Mapping[str, Any], Mapping[str, str], Mapping[str, Any]], bool]
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator_module.eq,
     "<": operator_module.lt,
@@ -40,7 +42,10 @@ class Table:
 
 
 class MemoryTables:
-    """`Calls` over dictionaries."""
+    """`Calls` over dictionaries.
+
+    What is stored and what is given out are copies of the items, but not of the values in them: nobody changes those.
+    """
 
     def __init__(self, *, page_items: int = 3, tells_old_items: bool = True, backwards: bool = False) -> None:
         self.tables: dict[str, Table] = {}
@@ -67,7 +72,7 @@ class MemoryTables:
 
     def apply(self, call: CallName, request: Request) -> dict[str, Any]:
         """Let a request land."""
-        answer: dict[str, Any] = copy.deepcopy(getattr(self, f"_{call}")(copy.deepcopy(request)))
+        answer: dict[str, Any] = getattr(self, f"_{call}")(request)
         return answer
 
     def _table(self, name: str) -> Table:
@@ -78,13 +83,13 @@ class MemoryTables:
     def _get_item(self, request: Request) -> dict[str, Any]:
         table = self._table(request["TableName"])
         item = table.items.get(table.place(request["Key"]))
-        return {} if item is None else {"Item": item}
+        return {} if item is None else {"Item": dict(item)}
 
     def _put_item(self, request: Request) -> dict[str, Any]:
         table = self._table(request["TableName"])
         place = table.place(request["Item"])
         self._check(request, table.items.get(place))
-        table.items[place] = request["Item"]
+        table.items[place] = dict(request["Item"])
         return {}
 
     def _delete_item(self, request: Request) -> dict[str, Any]:
@@ -101,7 +106,7 @@ class MemoryTables:
         item = dict(table.items.get(place) or request["Key"])
         _update(item, request)
         table.items[place] = item
-        return {"Attributes": item}
+        return {"Attributes": dict(item)}
 
     def _transact_write_items(self, request: Request) -> dict[str, Any]:
         """The token is not honoured, as ten minutes later: the same bytes may take effect twice."""
@@ -181,21 +186,29 @@ class MemoryTables:
         }
 
     def _check(self, request: Request, found: WireItem | None) -> None:
-        if not _Expression(request["ConditionExpression"], request, found or {}).holds():
-            raise ConditionRefused(copy.deepcopy(found) if self.tells_old_items else None)
+        holds = _compiled(request["ConditionExpression"])
+        names, values = request.get("ExpressionAttributeNames", {}), request.get("ExpressionAttributeValues", {})
+        if not holds(found or {}, names, values):
+            raise ConditionRefused(None if found is None or not self.tells_old_items else dict(found))
 
 
 def _projected(item: WireItem, request: Request) -> WireItem:
     names = [request["ExpressionAttributeNames"][part] for part in _listed(request.get("ProjectionExpression", ""))]
-    return {name: value for name, value in item.items() if not names or name in names}
+    return {name: item[name] for name in names if name in item} if names else dict(item)
 
 
+@functools.lru_cache(maxsize=1000)
 def _listed(text: str) -> list[str]:
     return [part.strip() for part in re.split(r",(?![^(]*\))", text) if part.strip()]
 
 
+@functools.lru_cache(maxsize=1000)
+def _verbs(text: str) -> list[str]:
+    return re.split(r"\b(SET|REMOVE|ADD)\b", text)[1:]
+
+
 def _update(item: WireItem, request: Request) -> None:
-    parts = re.split(r"\b(SET|REMOVE|ADD)\b", request["UpdateExpression"])[1:]
+    parts = _verbs(request["UpdateExpression"])
     before = dict(item)
     for verb, text in zip(parts[::2], parts[1::2], strict=True):
         for part in _listed(text):
@@ -237,54 +250,66 @@ def _name(text: str, request: Request) -> str:
     return name
 
 
+@functools.lru_cache(maxsize=1000)
+def _compiled(text: str) -> Holds:
+    return _Expression(text).compiled()
+
+
 class _Expression:
     """AND, OR, brackets, comparisons and the two functions; as in DynamoDB, what is absent compares as false."""
 
-    def __init__(self, text: str, request: Request, item: WireItem) -> None:
+    def __init__(self, text: str) -> None:
         self._rest = _TOKENS.findall(text)
         assert "".join(self._rest) == re.sub(r"\s", "", text), f"this fake does not know: {text}"
-        self._request = request
-        self._item = item
 
-    def holds(self) -> bool:
-        held = self._any()
+    def compiled(self) -> Holds:
+        holds = self._any()
         assert not self._rest, self._rest
-        return held
+        return holds
 
-    def _any(self) -> bool:
-        held = self._all()
+    def _any(self) -> Holds:
+        parts = [self._all()]
         while self._took("OR"):
-            held = self._all() or held
-        return held
+            parts.append(self._all())
+        if len(parts) == 1:
+            return parts[0]
+        return lambda item, names, values: any(part(item, names, values) for part in parts)
 
-    def _all(self) -> bool:
-        held = self._term()
+    def _all(self) -> Holds:
+        parts = [self._term()]
         while self._took("AND"):
-            held = self._term() and held
-        return held
+            parts.append(self._term())
+        if len(parts) == 1:
+            return parts[0]
+        return lambda item, names, values: all(part(item, names, values) for part in parts)
 
-    def _term(self) -> bool:
+    def _term(self) -> Holds:
         if self._took("("):
-            held = self._any()
+            holds = self._any()
             assert self._took(")")
-            return held
+            return holds
         token = self._rest.pop(0)
         if token in ("attribute_not_exists", "attribute_exists"):
             assert self._took("(")
-            name = _name(self._rest.pop(0), self._request)
+            name, wanted = self._rest.pop(0), token == "attribute_exists"
             assert self._took(")")
-            return bool((name in self._item) == (token == "attribute_exists"))
-        operator, value = self._rest.pop(0), self._request["ExpressionAttributeValues"][self._rest.pop(0)]
-        found = self._item.get(_name(token, self._request))
-        if found is None or found.keys() != value.keys():
-            return False
-        ((mine, theirs),) = zip(found.values(), value.values(), strict=True)
-        if "N" in found:
-            mine, theirs = Decimal(mine), Decimal(theirs)
-        return bool(_COMPARE[operator](mine, theirs))
+            return lambda item, names, _values: (names.get(name, name) in item) == wanted
+        operator, value = self._rest.pop(0), self._rest.pop(0)
+        compare = _COMPARE[operator]
+        return lambda item, names, values: _compares(compare, item.get(names.get(token, token)), values[value])
 
     def _took(self, token: str) -> bool:
         if self._rest and self._rest[0] == token:
             self._rest.pop(0)
             return True
         return False
+
+
+def _compares(compare: Callable[[Any, Any], bool], found: Any, value: Any) -> bool:
+    if found is None or found.keys() != value.keys():
+        return False
+    ((kind, mine),) = found.items()
+    theirs = value[kind]
+    if kind == "N":
+        mine, theirs = Decimal(mine), Decimal(theirs)
+    return bool(compare(mine, theirs))

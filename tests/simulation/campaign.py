@@ -1,0 +1,163 @@
+"""Many lives, one after another or on several cores: what they came to, what was reached, what was found."""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.proof.ledger import record
+from tests.simulation.life import Life
+from tests.simulation.wire import FAULTS
+
+PART: Final = "simulation"
+CHUNK: Final = 1000
+"""Seeds of one line in the ledger: what an interrupted run loses at most."""
+Cell = tuple[str, ...]
+"""A fault, a role, a call, what it is about, and how the scope ended (`-` where it was nobody's scope)."""
+
+
+@dataclass
+class Violation:
+    """A life in which a promise was broken."""
+
+    seed: int
+    complaints: list[str]
+
+
+@dataclass
+class Tally:
+    """What some lives came to."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    cells: Counter[Cell] = field(default_factory=Counter)
+    violations: list[Violation] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        """Those of others as well."""
+        self.counts.update(other.counts)
+        self.cells.update(other.cells)
+        self.violations += other.violations
+
+
+def live(seed: int) -> Tally:
+    """One life. An exception that nobody foresaw is a violation too."""
+    life = Life(seed)
+    try:
+        complaints = life.run()
+    except Exception:  # noqa: BLE001 - whatever it is, it has a seed
+        complaints = [traceback.format_exc()]
+    counts = Counter({"schedules": 1, "calls": life.calls, "violations": bool(complaints)})
+    counts.update({f"faults: {kind}": count for kind, count in life.weather.counts.items()})
+    counts["faults, all"] = life.faults
+    counts.update(life.seen)
+    return Tally(counts, life.cells, [Violation(seed, complaints)] if complaints else [])
+
+
+def live_range(start: int, stop: int, *, stop_at_first: bool = False) -> Tally:
+    """Lives of a range of seeds; the ledger gets a line."""
+    tally = Tally()
+    for seed in range(start, stop):
+        tally.add(live(seed))
+        if stop_at_first and tally.violations:
+            return tally
+    record(PART, tally.counts, seeds=(start, stop))
+    return tally
+
+
+def chunks(start: int, stop: int, size: int = CHUNK) -> Iterator[tuple[int, int]]:
+    """The range in parts."""
+    for begin in range(start, stop, size):
+        yield begin, min(stop, begin + size)
+
+
+def campaign(start: int, stop: int, *, jobs: int, stop_at_first: bool) -> Iterator[Tally]:
+    """Tallies of the parts, in order."""
+    parts = list(chunks(start, stop))
+    if jobs == 1 or stop_at_first:
+        for begin, end in parts:
+            yield live_range(begin, end, stop_at_first=stop_at_first)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from pool.map(live_range, *zip(*parts, strict=True))
+
+
+# --- coverage -----------------------------------------------------------------------------------------------------
+
+COMMITTERS_CALLS: Final = (
+    ("batch_get_item", "witness"),
+    ("put_item", "entry"),
+    ("transact_write_items", "commit point"),
+    ("put_item", "item"),
+    ("put_item", "tombstone"),
+    ("delete_item", "item"),
+    ("batch_write_item", "entry"),
+)
+MONITORS_CALLS: Final = (
+    ("query", "entry"),
+    ("get_item", "entry"),
+    ("update_item", "entry"),
+    ("put_item", "item"),
+    ("get_item", "tombstone"),
+    ("batch_write_item", "entry"),
+)
+AUDITORS_CALLS: Final = (("scan", "pass"), ("get_item", "item"))
+_WRITES_ONLY: Final = ("conflict", "late landing", "duplicate")
+_READS: Final = ("batch_get_item", "query", "get_item", "scan")
+
+
+def wanted_points() -> Iterator[Cell]:
+    """All of (fault, role, call, what it is about) that a nightly run must have met."""
+    for role, calls in (("committer", COMMITTERS_CALLS), ("monitor", MONITORS_CALLS), ("auditor", AUDITORS_CALLS)):
+        for call, about in calls:
+            for fault in FAULTS:
+                if not (fault in _WRITES_ONLY and call in _READS):
+                    yield fault, role, call, about
+
+
+OUTCOMES_WANTED: Final = (
+    ("timeout after apply", "committer", "put_item", "entry", "WRITTEN"),
+    ("timeout after apply", "committer", "transact_write_items", "commit point", "WRITTEN"),
+    ("timeout, not applied", "committer", "put_item", "entry", "WRITTEN"),
+    ("throttled", "committer", "put_item", "item", "WRITTEN"),
+    ("denied", "committer", "put_item", "entry", "NOT_WRITTEN"),
+    ("denied", "committer", "batch_get_item", "witness", "NOT_WRITTEN"),
+    ("denied", "committer", "put_item", "item", "WILL_BE_WRITTEN"),
+    ("late landing", "committer", "put_item", "entry", "WRITTEN"),
+    ("conflict", "committer", "transact_write_items", "commit point", "WRITTEN"),
+    ("crash after apply", "committer", "put_item", "entry", "killed"),
+    ("crash before send", "committer", "put_item", "entry", "killed"),
+    ("stall", "committer", "put_item", "entry", "WRITTEN"),
+    ("stall", "committer", "put_item", "item", "WILL_BE_WRITTEN"),
+)
+"""Common enough for CI: a thousand lives reach each of them."""
+
+
+def points(cells: Mapping[Cell, int]) -> Counter[Cell]:
+    """Cells without their outcomes."""
+    found: Counter[Cell] = Counter()
+    for cell, count in cells.items():
+        found[cell[:4]] += count
+    return found
+
+
+def missing(cells: Mapping[Cell, int], *, nightly: bool) -> list[Cell]:
+    """Cells that were wanted and never reached."""
+    lacking: list[Cell] = [cell for cell in OUTCOMES_WANTED if not cells.get(cell)]
+    if nightly:
+        reached = points(cells)
+        lacking += [point for point in wanted_points() if not reached[point]]
+    return lacking
+
+
+def table(cells: Mapping[Cell, int]) -> Iterable[str]:
+    """One line for each fault at each point, with how the scopes ended."""
+    rows: dict[Cell, Counter[str]] = {}
+    for cell, count in cells.items():
+        rows.setdefault((*cell[1:4], cell[0]), Counter())[cell[4]] += count
+    for (role, call, about, fault), outcomes in sorted(rows.items()):
+        told = ", ".join(f"{name} {count}" for name, count in sorted(outcomes.items()))
+        yield f"{role:10} {call:21} {about:13} {fault:21} {told}"
