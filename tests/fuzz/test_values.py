@@ -98,6 +98,7 @@ def test_an_item_is_refused_by_name_or_stored_exactly() -> None:
         @example({"a": {10**5000: 1}})
         @example({10**5000: 1})
         @example({"a": 10**5000})
+        @example({"a": "\ud800"})
         @given(any_item)
         def run(item: Any) -> None:
             counts["inputs"] += 1
