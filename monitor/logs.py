@@ -18,6 +18,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from reliable_write.dynamodb import CallFailed
 from reliable_write.entry import UnreadableEntry
 from reliable_write.errors import ReliableWriteError
+from reliable_write.settings import printable
 
 LogFormat = Literal["json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -67,7 +68,12 @@ def _renderer(log_format: LogFormat, stream: TextIO) -> list[Processor]:
     if log_format == "json":
         return [_head_first, structlog.processors.JSONRenderer(default=str)]
     plain = structlog.dev.plain_traceback  # Rich's, the default where it is installed, shows the variables
-    return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]
+    return [_printable, structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]
+
+
+def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Names and reasons come from others: none may begin a line of its own, or talk to the terminal. JSON escapes."""
+    return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _head_first(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

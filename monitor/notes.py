@@ -53,6 +53,8 @@ def read_note(text: str | None, believed_until: float) -> Note | None:
     if found is None:
         return None
     note = Note(int(found[1]) / 1000, None if found[2] is None else int(found[2]) / 1000, found[3] is not None)
+    if note.clear_at is not None and note.clear_at < note.quiet_since:
+        return None  # nobody begins the second wait before the first
     return note if max(note.quiet_since, note.clear_at or 0.0) <= believed_until else None
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reliable_write import limits
 from reliable_write.errors import ConfigurationError
-from reliable_write.settings import ENVIRONMENT_PREFIX, Settings, told
+from reliable_write.settings import ENVIRONMENT_PREFIX, Settings, printable, told
 
 MONITOR_PREFIX: Final = ENVIRONMENT_PREFIX + "MONITOR_"
 CONFIG_VARIABLE: Final = MONITOR_PREFIX + "CONFIG"
@@ -29,7 +29,7 @@ Origin = Literal["flag", "environment", "file", "default"]
 class MonitorSettings(BaseModel):
     """How this monitor works. Every field is also `RELIABLE_WRITE_MONITOR_<FIELD>` and a key of `[monitor]`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
 
     poll_seconds: float = Field(
         default=limits.MONITOR_POLL_SECONDS, gt=0, le=3600, description="From one look at the journal to the next."
@@ -62,8 +62,12 @@ class MonitorSettings(BaseModel):
     breaker_failures: int = Field(
         default=5, ge=1, description="Attempts in a row that fail on a table before it is left alone for a while."
     )
-    breaker_base_seconds: float = Field(default=2.0, gt=0, description="First pause of a table that is left alone.")
-    breaker_cap_seconds: float = Field(default=15.0, gt=0, description="Longest such pause; then one entry tries it.")
+    breaker_base_seconds: float = Field(
+        default=2.0, gt=0, le=3600, description="First pause of a table that is left alone."
+    )
+    breaker_cap_seconds: float = Field(
+        default=15.0, gt=0, le=3600, description="Longest such pause; then one entry tries it."
+    )
     one_shot: bool = Field(
         default=False, description="One look, for scheduled runs: entries four leases old, by the wall clock."
     )
@@ -75,10 +79,11 @@ class MonitorSettings(BaseModel):
         "monitor is there for twice as long after each.",
     )
     audit: bool = Field(default=True, description="Audit and collect tombstones, receipts and chunks.")
-    audit_seconds: float = Field(default=60.0, gt=0, description="From one audit to the next.")
+    audit_seconds: float = Field(default=60.0, gt=0, le=86_400, description="From one audit to the next.")
     receipt_retention_seconds: float = Field(
         default=limits.RECEIPT_RETENTION_SECONDS,
         ge=limits.RECEIPT_RETENTION_SECONDS_MIN,
+        le=3660 * 86_400,
         description="How long a receipt is kept at least: so long an idempotency key gives the same write.",
     )
     gc: bool | None = Field(
@@ -159,12 +164,12 @@ def _of_file(path: Path | None) -> dict[str, object]:
         return {}
     try:
         document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"The settings file {path} cannot be read: {error}.") from error
+    except (OSError, ValueError, RecursionError) as error:  # a name with a zero byte, not UTF-8, not TOML, too deep
+        raise ConfigurationError(printable(f"The settings file {path} cannot be read: {error}.")) from error
     found: dict[str, object] = {}
     for section, content in document.items():
         if not isinstance(content, dict):
-            raise ConfigurationError(f"{path}: {section} stands outside of [monitor] and [writer].")
+            raise ConfigurationError(printable(f"{path}: {section} stands outside of [monitor] and [writer]."))
         found |= {f"{section}.{field}": value for field, value in content.items()}
     return found
 
@@ -173,7 +178,7 @@ def _refuse_unknown(found: Mapping[str, object], origin: Origin, path: Path | No
     unknown = sorted(set(found) - set(_names()))
     if unknown:
         where = str(path) if origin == "file" else f"a {origin}"
-        raise ConfigurationError(f"There is no setting {unknown[0]}, given by {where}.")
+        raise ConfigurationError(printable(f"There is no setting {unknown[0]}, given by {where}."))
 
 
 def _checked(
@@ -187,7 +192,7 @@ def _checked(
         for problem in error.errors(include_url=False, include_input=False):
             name = f"{section}.{problem['loc'][0]}" if problem["loc"] else section
             lines.append(f"{_shown(name, origins.get(name, 'default'), path)}: {told(problem['loc'], problem['msg'])}")
-        raise ConfigurationError("Settings are not usable: " + "; ".join(lines) + ".") from error
+        raise ConfigurationError(printable("Settings are not usable: " + "; ".join(lines) + ".")) from error
 
 
 def _shown(name: str, origin: Origin, path: Path | None) -> str:

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from reliable_write import limits
-from reliable_write.clock import Deadline, HybridClock, TimeSource
+from reliable_write.clock import Deadline, HybridClock, Stamp, TimeSource, is_stamp, stamp_milliseconds
 from reliable_write.dynamodb import CallFailed, Condition, ConditionRefused, Store
 from reliable_write.system_table import TTL_ATTRIBUTE
 from reliable_write.values import WireItem
 
 _PARTITION: Final = "A"
 _FORMAT: Final = 1
+_MILLISECONDS_MAX: Final = 0xFFFF_FFFF_FFFF
+"""As in a stamp."""
 _OWN: Final = frozenset({"pk", "sk", "format", "action", "at", "operator", "reason", TTL_ATTRIBUTE})
 
 
@@ -93,9 +95,26 @@ class AuditLog:
 def _deed(item: WireItem) -> Deed:
     return Deed(
         id=item["sk"]["S"],
-        action=item["action"]["S"],
-        operator=item["operator"]["S"],
-        reason=item["reason"]["S"],
-        at_milliseconds=int(item["at"]["N"]),
+        action=_text(item, "action"),
+        operator=_text(item, "operator"),
+        reason=_text(item, "reason"),
+        at_milliseconds=_milliseconds(item),
         facts={name: value for name, value in item.items() if name not in _OWN},
     )
+
+
+def _text(item: WireItem, name: str) -> str:
+    """What is garbled is told as such: one bad record must not hide all the others."""
+    return str(item.get(name, {}).get("S", "(not readable)"))
+
+
+def _milliseconds(item: WireItem) -> int:
+    """Of the record's own key, whose stamp is from the same moment, where the attribute is garbled."""
+    try:
+        milliseconds = int(item["at"]["N"])
+    except (KeyError, ValueError):
+        milliseconds = -1
+    if 0 <= milliseconds <= _MILLISECONDS_MAX:
+        return milliseconds
+    key = item["sk"]["S"]
+    return stamp_milliseconds(Stamp(key)) if is_stamp(key) else 0

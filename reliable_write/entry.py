@@ -138,16 +138,21 @@ def _unpack(body: bytes) -> str:
 
 def _parse(text: str) -> tuple[Operation, ...]:
     document = json.loads(text, object_hook=_text_to_bytes)
-    tables = [(str(name), tuple(map(str, key_names))) for name, key_names in document["tables"]]
     rows = document["operations"]
+    _refuse_too_many(document["tables"], rows)
+    tables = [(str(name), tuple(map(str, key_names))) for name, key_names in document["tables"]]
     numbers = document.get("numbers") or [None] * len(rows)
-    operations = tuple(
+    return tuple(
         _operation(verb, tables[index], contents, _number_of(number))
         for (verb, index, contents), number in zip(rows, numbers, strict=True)
     )
-    if sum(len(operation.actions) for operation in operations) > limits.SCOPE_ITEMS_MAX:
-        raise UnreadableEntry(f"the payload holds more than {limits.SCOPE_ITEMS_MAX} items")
-    return operations
+
+
+def _refuse_too_many(tables: Any, rows: Any) -> None:
+    """Before anything is made of them: a small payload may hold millions."""
+    most = limits.SCOPE_ITEMS_MAX
+    if max(len(tables), len(rows)) > most or sum(len(contents) for _, _, contents in rows) > most:
+        raise UnreadableEntry(f"the payload holds more than {most} items")
 
 
 def _number_of(number: Any) -> int | None:

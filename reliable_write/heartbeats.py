@@ -76,7 +76,7 @@ class Heartbeats:
         self._store.delete_many(self._table, [_key(monitor)], deadline)
 
     def all(self, deadline: Deadline) -> list[Heartbeat]:
-        """All records that are there, dead monitors' among them, in order of name."""
+        """All records that can be read, dead monitors' among them, in order of name."""
         now_seconds = self._time.wall_seconds()
         items: list[WireItem] = []
         start: WireItem | None = None
@@ -86,17 +86,23 @@ class Heartbeats:
             start = page.next_key
             if start is None:
                 break
-        return [
-            Heartbeat(
-                monitor=item["sk"]["S"],
-                seen_at_milliseconds=int(item["seen_at"]["N"]),
-                age_seconds=now_seconds - int(item["seen_at"]["N"]) / 1000,
-                version=item.get("version", {}).get("S", ""),
-                counts_seconds=float(item.get("counts_seconds", {}).get("N", limits.HEARTBEAT_ALIVE_SECONDS)),
-            )
-            for item in items
-            if "seen_at" in item
-        ]
+        beats = (_read(item, now_seconds) for item in items)
+        return [beat for beat in beats if beat is not None]
+
+
+def _read(item: WireItem, now_seconds: float) -> Heartbeat | None:
+    """A heartbeat from its item; None for one that makes no sense: nobody must stop working over another's."""
+    try:
+        seen_at = int(item["seen_at"]["N"])
+        return Heartbeat(
+            monitor=item["sk"]["S"],
+            seen_at_milliseconds=seen_at,
+            age_seconds=now_seconds - seen_at / 1000,
+            version=item.get("version", {}).get("S", ""),
+            counts_seconds=float(item.get("counts_seconds", {}).get("N", limits.HEARTBEAT_ALIVE_SECONDS)),
+        )
+    except (KeyError, ValueError, OverflowError):
+        return None
 
 
 class MonitorCheck:

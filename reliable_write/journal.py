@@ -41,7 +41,7 @@ from reliable_write.entry import (
     shard_of,
 )
 from reliable_write.errors import EntryNotFoundError, TooLateError
-from reliable_write.operations import Operation
+from reliable_write.operations import Operation, located_actions
 from reliable_write.receipts import Receipts
 from reliable_write.values import WireItem
 from reliable_write.workers import Workers
@@ -255,7 +255,16 @@ class Journal:
         """The operations of an entry. Raises `UnreadableEntry`; then the entry stays as it is."""
         check_format(entry)
         payload = entry.payload if entry.payload is not None else self._join_chunks(entry, deadline)
-        return decode_operations(entry, payload)
+        operations = decode_operations(entry, payload)
+        self._refuse_what_no_scope_records(entry, operations)
+        return operations
+
+    def _refuse_what_no_scope_records(self, entry: Entry, operations: Sequence[Operation]) -> None:
+        """What operators skipped lies outside of the checksum: one garbled there would have it applied after all."""
+        if any(operation.table == self.table for operation in operations):
+            raise UnreadableEntry("it would write to the system table itself")
+        if entry.skipped and not entry.skipped <= {place for place, _ in located_actions(operations)}:
+            raise UnreadableEntry("it gives up an operation that it does not hold")
 
     def _join_chunks(self, entry: Entry, deadline: Deadline) -> bytes:
         if not 0 < entry.chunks <= _CHUNKS_MAX:

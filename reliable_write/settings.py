@@ -120,7 +120,7 @@ def _own_endpoint(url: str | None) -> str | None:
 class Settings(BaseModel):
     """How this process reaches DynamoDB and how patient it is. Every field is also `RELIABLE_WRITE_<FIELD>`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
 
     system_table: str = Field(
         default="reliable_write",
@@ -142,7 +142,9 @@ class Settings(BaseModel):
         lt=limits.LEASE_SECONDS,
         description="How long one commit may send requests; it answers within this plus one read timeout.",
     )
-    connect_timeout_seconds: float = Field(default=limits.CONNECT_TIMEOUT_SECONDS, gt=0, description="Of one request.")
+    connect_timeout_seconds: float = Field(
+        default=limits.CONNECT_TIMEOUT_SECONDS, gt=0, le=60, description="Of one request."
+    )
     read_timeout_seconds: float = Field(default=limits.READ_TIMEOUT_SECONDS, gt=0, description="Of one request.")
     propagation_threads: int = Field(
         default=limits.PROPAGATION_THREADS, ge=1, le=256, description="Parallel requests of one writer."
@@ -170,6 +172,8 @@ class Settings(BaseModel):
             return json.loads(given)
         except ValueError as error:
             raise ValueError(f"not JSON: {error}") from error
+        except RecursionError:
+            raise ValueError("not JSON that one would write: nested too deep") from None
 
     @field_validator("destinations")
     @classmethod
@@ -229,7 +233,12 @@ def _explain(error: ValidationError, given: set[str]) -> str:
         name = str(problem["loc"][0]) if problem["loc"] else "settings"
         shown = name if name in given or not problem["loc"] else ENVIRONMENT_PREFIX + name.upper()
         lines.append(f"{shown}: {told(problem['loc'], problem['msg'])}")
-    return "Settings are not usable: " + "; ".join(lines) + "."
+    return printable("Settings are not usable: " + "; ".join(lines) + ".")
+
+
+def printable(text: str) -> str:
+    """Text for a message: what came from outside must not move a terminal's cursor, nor begin a line of a log."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def told(place: tuple[int | str, ...], message: str) -> str:

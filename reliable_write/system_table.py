@@ -85,16 +85,25 @@ def read_installation(store: Store, table: str, deadline: Deadline) -> Installat
 
 def _parse(table: str, item: WireItem) -> Installation:
     try:
-        if int(item["format"]["N"]) != _CONFIG_FORMAT:
-            raise ConfigurationError(
-                f"The config record of {table!r} is of format {item['format']['N']}, which this version does not know. "
-                "Upgrade reliable-write here."
-            )
-        order: Order = "clock" if item["order"]["S"] == "clock" else "strict"
-        names = StampNames(item["stamp_attribute"]["S"], item["update_stamp_attribute"]["S"])
-        return Installation(int(item["shards"]["N"]), order, names)
+        format_ = int(item["format"]["N"])
     except (KeyError, ValueError) as error:
-        raise ConfigurationError(f"The config record of {table!r} is damaged ({error}).") from error
+        raise _damaged(table, error) from error
+    if format_ != _CONFIG_FORMAT:
+        raise ConfigurationError(
+            f"The config record of {table!r} is of format {format_}, which this version does not know. "
+            "Upgrade reliable-write here."
+        )
+    try:
+        names = StampNames(item["stamp_attribute"]["S"], item["update_stamp_attribute"]["S"])
+        order: Any = item["order"]["S"]  # looked at by the installation itself
+        return Installation(int(item["shards"]["N"]), order, names)
+    except (KeyError, ValueError, ConfigurationError) as error:
+        raise _damaged(table, error) from error
+
+
+def _damaged(table: str, error: Exception) -> ConfigurationError:
+    """Never read half: a process that took another order, or other shards, would work past the others."""
+    return ConfigurationError(f"The config record of {table!r} is damaged ({error}).")
 
 
 def _unreachable(table: str, failure: CallFailed) -> str:

@@ -7,6 +7,7 @@ without TTL: removing one while an older entry is still alive would bring a dele
 from __future__ import annotations
 
 import contextlib
+import itertools
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +20,7 @@ from reliable_write.values import WireItem
 
 TOMBSTONE_PREFIX: Final = "T#"
 _SORT_KEY: Final = {"S": "T"}
+_KEY_ATTRIBUTES_MAX: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +53,25 @@ def tombstone_stamp(item: WireItem) -> Stamp | None:
 
 
 def read_tombstone(item: WireItem) -> Tombstone | None:
-    """A tombstone from its item; None where it holds no stamp, table or key: it then stays as it is."""
+    """A tombstone from its item; None where it holds no stamp, or not the table and key it is named after: it then
+    stays as it is. An audit removes items at that key.
+    """
     stamp = tombstone_stamp(item)
     table, key = item.get("table", {}).get("S"), item.get("key", {}).get("M")
-    if stamp is None or not table or not key:
+    if stamp is None or not table or not key or not _is_named_after(item["pk"]["S"], table, key):
         return None
     return Tombstone(item["pk"]["S"], stamp, table, key, item.get(NOTE_ATTRIBUTE, {}).get("S"))
+
+
+def _is_named_after(name: str, table: str, key: WireItem) -> bool:
+    """A stored map has no order, so a key of two attributes is tried both ways."""
+    if len(key) > _KEY_ATTRIBUTES_MAX:
+        return False
+    try:
+        hashes = [key_hash(Delete(table, names, key)) for names in itertools.permutations(key)]
+    except (ValueError, TypeError, AttributeError, ArithmeticError):  # no key value
+        return False
+    return name.removeprefix(TOMBSTONE_PREFIX) in hashes
 
 
 class ForeignTombstone(Exception):

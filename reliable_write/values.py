@@ -138,7 +138,7 @@ def _encoded_attributes(attributes: Mapping[str, Any], depth: int) -> WireItem:
 
 def _named(name: Any) -> str:
     if not isinstance(name, str):
-        raise UnstorableValue(f"has an attribute name of type {_name(name)}; names are strings", str(name))
+        raise UnstorableValue(f"has an attribute name of type {_name(name)}; names are strings", _shown_name(name))
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
@@ -146,6 +146,13 @@ def _named(name: Any) -> str:
     if not 0 < size <= _NAME_BYTES_MAX:
         raise UnstorableValue(f"has an attribute name that is empty or over {_NAME_BYTES_MAX} bytes", name)
     return _text(name)
+
+
+def _shown_name(name: Any) -> str:
+    try:
+        return str(name)
+    except ValueError:
+        return ""  # an integer so long that Python refuses to spell it out
 
 
 def _encoder_of_base(value: Any) -> _EncodeFunction:
