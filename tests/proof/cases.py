@@ -286,6 +286,7 @@ class Case:
         except ReliableWriteError as error:
             outcome = error.outcome
         finally:
+            scope.discard()  # where it was refused before anything was sent
             self.register(scope, "ours", self.shape.deeds)
         self._told(outcome)
         if outcome is Outcome.WRITTEN:

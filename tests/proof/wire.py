@@ -35,6 +35,9 @@ class Fault(enum.StrEnum):
     CONFLICT = "conflict"
     TIMEOUT = "timeout, not applied"
     TIMEOUT_APPLIED = "timeout, applied"
+    UNANSWERED = "no answers from now on, not applied"
+    UNANSWERED_APPLIED = "no answers from now on, applied"
+    UNANSWERED_LATE = "no answers from now on, and the first lands at last"
     LATE = "timeout, and it lands at last"
     LATE_DEAD = "crash, and it lands at last"
     LATE_UNDER_DELETE = "crash, somebody deletes the keys, and it lands as late as can be"
@@ -53,6 +56,8 @@ OF_WRITES = frozenset(
         Fault.ERROR_APPLIED,
         Fault.CONFLICT,
         Fault.TIMEOUT_APPLIED,
+        Fault.UNANSWERED_APPLIED,
+        Fault.UNANSWERED_LATE,
         Fault.LATE,
         Fault.LATE_DEAD,
         Fault.LATE_UNDER_DELETE,
@@ -88,7 +93,7 @@ class Wire:
     """Strand it: it dies as soon as its commit point was applied."""
     trace: list[CallName] = field(default_factory=list)
     struck: list[Fault] = field(default_factory=list)
-    broken: dict[tuple[CallName, str], FailureKind] = field(default_factory=dict)
+    broken: dict[tuple[CallName, str], Fault] = field(default_factory=dict)
 
     def send(self, call: CallName, request: Request, deadline: Deadline) -> dict[str, Any]:
         self.around.pass_seconds(CALL_SECONDS)
@@ -99,7 +104,7 @@ class Wire:
             self.struck.append(fault)
             return self._strike(fault, call, request, deadline)
         if (call, _table(request)) in self.broken:
-            raise CallFailed(self.broken[call, _table(request)], "Broken", _table(request))
+            self._break(self.broken[call, _table(request)], call, request)
         answer = self.around.apply(call, request)
         if self.dies_committed and is_commit_point(call, request):
             raise Died
@@ -110,11 +115,11 @@ class Wire:
             _BEFORE[fault](self.around)
             _check(deadline)
             return self.around.apply(call, request)
-        if fault in _BREAKS:
-            self.broken[call, _table(request)] = _BREAKS[fault]
-            raise CallFailed(_BREAKS[fault], "Broken", _table(request))
         if fault in _FLIES:
             self.around.flies(call, request, long=fault is Fault.LATE_UNDER_DELETE)
+        if fault in _BREAKS:
+            self.broken[call, _table(request)] = fault
+            self._break(fault, call, request)
         if fault is Fault.LATE_UNDER_DELETE:
             self.around.rival("delete")
         if fault in (Fault.TWICE, Fault.TWICE_LATE):
@@ -130,6 +135,11 @@ class Wire:
             raise CallFailed(_ERRORS[fault], "Injected", _table(request))
         raise Died
 
+    def _break(self, fault: Fault, call: CallName, request: Request) -> None:
+        if fault is Fault.UNANSWERED_APPLIED:
+            self._lands(call, request)
+        raise CallFailed(_BREAKS[fault], "Broken", _table(request))
+
     def _lands(self, call: CallName, request: Request) -> None:
         """Nobody reads its answer."""
         with contextlib.suppress(ConditionRefused, TransactionCancelled, CallFailed):
@@ -143,8 +153,14 @@ _BEFORE: dict[Fault, Callable[[Around], None]] = {
     Fault.RIVAL_DELETES: lambda around: around.rival("delete"),
     Fault.RIVAL_UPDATES: lambda around: around.rival("update"),
 }
-_BREAKS = {Fault.DENIED: FailureKind.ACCESS_DENIED, Fault.THROTTLED_ON: FailureKind.THROTTLED}
-_FLIES = (Fault.LATE, Fault.LATE_DEAD, Fault.LATE_UNDER_DELETE, Fault.TWICE_LATE)
+_BREAKS = {
+    Fault.DENIED: FailureKind.ACCESS_DENIED,
+    Fault.THROTTLED_ON: FailureKind.THROTTLED,
+    Fault.UNANSWERED: FailureKind.TIMEOUT,
+    Fault.UNANSWERED_APPLIED: FailureKind.TIMEOUT,
+    Fault.UNANSWERED_LATE: FailureKind.TIMEOUT,
+}
+_FLIES = (Fault.UNANSWERED_LATE, Fault.LATE, Fault.LATE_DEAD, Fault.LATE_UNDER_DELETE, Fault.TWICE_LATE)
 _ERRORS = {
     Fault.ERROR: FailureKind.SERVER,
     Fault.ERROR_APPLIED: FailureKind.SERVER,
