@@ -404,7 +404,6 @@ class Case:
 
     def heal(self) -> None:
         self.wire.faults, self.wire.broken = {}, {}
-        self.recovery_wire.faults = self.plan.recovery_faults
         with contextlib.suppress(Died):
             self.pass_seconds(11.0)
             engine = self.process(self.recovery_wire) if self.plan.recovery_faults else self.helper

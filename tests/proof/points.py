@@ -11,6 +11,7 @@ the same committer or, where it is gone or done, of the recovery that follows.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
 from collections import Counter
@@ -165,7 +166,7 @@ def _count_pair(case: Case, second: Fault, totals: Totals) -> None:
 # --- the command --------------------------------------------------------------------------------------------------
 
 
-def run(chosen: Sequence[Cell], *, pairs: bool, stop_at_first: bool = False) -> Totals:
+def run(chosen: Iterable[Cell], *, pairs: bool, stop_at_first: bool = False) -> Totals:
     totals = Totals()
     for cell in chosen:
         (visit_pairs if pairs else visit)(cell, totals, stop_at_first=stop_at_first)
@@ -187,7 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"VIOLATION {violation}")
         return 1
     counts = totals.ledger()
-    record("fault pairs" if given.pairs else "single faults", counts, seeds=reach)
+    if given.every == 1 and not given.small:  # else its numbers are not those of the whole
+        record("fault pairs" if given.pairs else "single faults", counts, seeds=reach)
     for told in totals.violations[:20]:
         print(f"VIOLATION {told}")
     for name, count in counts.items():
@@ -201,10 +203,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_as_told(given: argparse.Namespace) -> tuple[Totals, tuple[int, int]]:
-    every = list(cells(SMALL, ("committer",)) if given.pairs else cells(SMALL if given.small else SHAPES))
-    start, end = (int(part) for part in given.cells.split(":")) if given.cells else (0, len(every))
-    end = min(end, len(every))
-    return run(every[start : end : given.every], pairs=given.pairs, stop_at_first=given.stop_at_first), (start, end)
+    """The totals, and which cells they are of. The cells are made as they are played: a violation ends it early."""
+    start, end = (int(part) for part in given.cells.split(":")) if given.cells else (0, sys.maxsize)
+    every = cells(SMALL, ("committer",)) if given.pairs else cells(SMALL if given.small else SHAPES)
+    chosen = itertools.islice(every, start, end, given.every)
+    totals = run(chosen, pairs=given.pairs, stop_at_first=given.stop_at_first)
+    return totals, (start, min(end, start + totals.cells * given.every))
 
 
 if __name__ == "__main__":

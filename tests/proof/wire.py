@@ -14,7 +14,7 @@ from reliable_write.dynamodb.failures import CancelReason
 from reliable_write.policy import FailureKind
 from tests.simulation.memory import Request
 
-CALL_SECONDS = 0.001
+CALL_SECONDS = 0.02
 READS = frozenset({"get_item", "query", "scan", "batch_get_item", "describe_table", "list_tags_of_resource"})
 
 
