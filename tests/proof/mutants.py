@@ -121,7 +121,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "early acknowledgement",
         "reliable_write/first_attempt.py",
         "        if failed:\n",
-        "        if not results:\n",
+        "        if failed and not results:\n",
         "G1",
     ),
     Mutant(
