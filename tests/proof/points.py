@@ -1,0 +1,215 @@
+"""Every request of every actor, with every fault: `python -m tests.proof.points`, and with two: `--pairs`.
+
+The real code runs in process, on tables in memory and virtual time. A cell is one shape of scope, one actor, one of
+the actor's requests and one fault; each is visited, and what follows is judged (`tests.proof.cases`). Where the answer
+is UNKNOWN, the cell is played again twice, with a caller who commits again: at once, and when all is over.
+
+Pairs: for each single fault of a committer with up to three operations, each second fault at each later request of
+the same committer or, where it is gone or done, of the recovery that follows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import get_args
+
+from reliable_write import Outcome
+from reliable_write.dynamodb import CallName
+from tests.proof.cases import VERBS, Actor, Again, Case, Plan
+from tests.proof.history import Violation
+from tests.proof.ledger import record
+from tests.proof.shapes import SHAPES, SMALL, Shape
+from tests.proof.wire import Fault, faults_of
+
+AGAIN: tuple[Again, ...] = ("at once", "later")
+RECOVERY = -1
+"""Of a pair: the second fault is in the recovery."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fault at one request."""
+
+    shape: Shape
+    actor: Actor
+    number: int
+    call: CallName
+    fault: Fault
+
+    def plan(self) -> Plan:
+        return Plan(self.shape, self.actor, {self.number: self.fault})
+
+    def __str__(self) -> str:
+        return f"[{self.shape.name}] {self.actor}, request {self.number} ({self.call}): {self.fault}"
+
+
+@dataclass
+class Totals:
+    """What was tried, and what came of it."""
+
+    points: set[tuple[str, Actor, int]] = field(default_factory=set)
+    cells: int = 0
+    visited: int = 0
+    cases: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
+
+    def ledger(self) -> dict[str, int]:
+        return {
+            "points": len(self.points),
+            "cells": self.cells,
+            "cells visited": self.visited,
+            "cases": self.cases,
+            **dict(sorted(self.counts.items())),
+            "violations": len(self.violations),
+        }
+
+
+def actors_of(shape: Shape) -> Iterator[Actor]:
+    for actor in get_args(Actor):
+        if (actor in ("monitor", "sweeper", *VERBS)) <= shape.has_entry and (
+            actor != "audit, held back" or shape.is_plain
+        ):
+            yield actor
+
+
+def cells(shapes: Iterable[Shape], actors: Sequence[Actor] = ()) -> Iterator[Cell]:
+    """All of them, in an order that never changes; the requests are those of a run in which nothing goes wrong."""
+    for shape in shapes:
+        for actor in actors_of(shape):
+            if not actors or actor in actors:
+                yield from _cells_of(shape, actor)
+
+
+def _cells_of(shape: Shape, actor: Actor) -> Iterator[Cell]:
+    dry = Case(Plan(shape, actor))
+    try:
+        dry.run()
+    except Violation as violation:
+        raise Violation(f"[{shape.name}] {actor}, with nothing going wrong: {violation}") from violation
+    assert dry.wire.trace, f"{shape.name}, {actor}: a dry run without a request"
+    for number, call in enumerate(dry.wire.trace, 1):
+        for fault in faults_of(call):
+            yield Cell(shape, actor, number, call, fault)
+
+
+def visit(cell: Cell, totals: Totals, *, stop_at_first: bool = False) -> None:
+    """Play one cell. A violation is noted, or raised."""
+    case = _play(cell.plan(), str(cell), totals, stop_at_first=stop_at_first)
+    totals.cells += 1
+    totals.visited += case.wire.struck == [cell.fault]
+    totals.points.add((cell.shape.name, cell.actor, cell.number))
+    totals.counts[f"faults: {cell.fault}"] += len(case.wire.struck)
+    totals.counts[f"actors: {cell.actor}"] += 1
+
+
+def _play(plan: Plan, told: str, totals: Totals, *, stop_at_first: bool) -> Case:
+    """Once, and where the outcome is unknown once more for each time at which the caller may commit again."""
+    first = _play_once(plan, told, totals, stop_at_first=stop_at_first)
+    if first.outcomes[Outcome.UNKNOWN.name]:
+        for again in AGAIN:
+            _play_once(replace(plan, again=again), f"{told}, again {again}", totals, stop_at_first=stop_at_first)
+    return first
+
+
+def _play_once(plan: Plan, told: str, totals: Totals, *, stop_at_first: bool) -> Case:
+    case = Case(plan)
+    totals.cases += 1
+    try:
+        case.run()
+    except Exception as error:
+        if stop_at_first:
+            raise Violation(f"{told}: {type(error).__name__}: {error}") from error
+        totals.violations.append(f"{told}: {type(error).__name__}: {error}")
+    totals.counts.update({f"outcomes: {name}": count for name, count in case.outcomes.items()})
+    return case
+
+
+# --- pairs --------------------------------------------------------------------------------------------------------
+
+
+def visit_pairs(cell: Cell, totals: Totals, *, stop_at_first: bool = False) -> None:
+    """All second faults after this one."""
+    dry = Case(replace(cell.plan(), recovery_faults={10**6: Fault.ERROR}))
+    try:
+        dry.run()
+    except Exception as error:  # noqa: BLE001 - whatever a broken promise brings about is one
+        totals.violations.append(f"{cell}: {type(error).__name__}: {error}")
+        return
+    seconds = [(number, call) for number, call in enumerate(dry.wire.trace, 1) if number > cell.number]
+    for number, call in seconds:
+        for fault in faults_of(call):
+            plan = Plan(cell.shape, cell.actor, {cell.number: cell.fault, number: fault})
+            told = f"{cell}; request {number} ({call}): {fault}"
+            _count_pair(_play(plan, told, totals, stop_at_first=stop_at_first), fault, totals)
+    for number, call in enumerate(dry.recovery_wire.trace, 1):
+        for fault in faults_of(call):
+            plan = replace(cell.plan(), recovery_faults={number: fault})
+            told = f"{cell}; recovery's request {number} ({call}): {fault}"
+            _count_pair(_play(plan, told, totals, stop_at_first=stop_at_first), fault, totals)
+    totals.cells += 1
+
+
+def _count_pair(case: Case, second: Fault, totals: Totals) -> None:
+    happened = len(case.wire.struck) + len(case.recovery_wire.struck)
+    totals.visited += happened == 2
+    totals.counts[f"second faults: {second}"] += 1
+    totals.counts["pairs"] += 1
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+def run(chosen: Iterable[Cell], *, pairs: bool, stop_at_first: bool = False) -> Totals:
+    totals = Totals()
+    for cell in chosen:
+        (visit_pairs if pairs else visit)(cell, totals, stop_at_first=stop_at_first)
+    return totals
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.proof.points", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--pairs", action="store_true", help="two faults, for committers of up to three operations")
+    parser.add_argument("--cells", metavar="FROM:TO", help="only these, by number; the end is not included")
+    parser.add_argument("--small", action="store_true", help="only shapes of up to three operations")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th of them")
+    parser.add_argument("--stop-at-first", action="store_true", help="stop at the first violation, exit 1")
+    given = parser.parse_args(arguments)
+    begun = time.monotonic()
+    try:
+        totals, reach = _run_as_told(given)
+    except Violation as violation:
+        print(f"VIOLATION {violation}")
+        return 1
+    counts = totals.ledger()
+    if given.every == 1 and not given.small:  # else its numbers are not those of the whole
+        record("fault pairs" if given.pairs else "single faults", counts, seeds=reach)
+    for told in totals.violations[:20]:
+        print(f"VIOLATION {told}")
+    for name, count in counts.items():
+        print(f"{name:60} {count:>10}")
+    wanted = totals.counts["pairs"] if given.pairs else totals.cells
+    print(
+        f"visited {totals.visited} of {wanted} = {totals.visited / max(1, wanted):.2%}, cells {reach[0]} to {reach[1]}"
+    )
+    print(f"{time.monotonic() - begun:.1f} s")
+    return int(bool(totals.violations) or totals.visited != wanted or not wanted)
+
+
+def _run_as_told(given: argparse.Namespace) -> tuple[Totals, tuple[int, int]]:
+    """The totals, and which cells they are of. The cells are made as they are played: a violation ends it early."""
+    start, end = (int(part) for part in given.cells.split(":")) if given.cells else (0, sys.maxsize)
+    every = cells(SMALL, ("committer",)) if given.pairs else cells(SMALL if given.small else SHAPES)
+    chosen = itertools.islice(every, start, end, given.every)
+    totals = run(chosen, pairs=given.pairs, stop_at_first=given.stop_at_first)
+    return totals, (start, min(end, start + totals.cells * given.every))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
