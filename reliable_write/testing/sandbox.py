@@ -151,8 +151,8 @@ class Sandbox:
             if error.response["Error"]["Code"] != "ResourceInUseException":
                 raise
             raise ConfigurationError(
-                f"Table {name!r} is at {self.endpoint_url} already. A sandbox empties its tables, so it takes none that "
-                "it has not made: delete it, or use another engine."
+                f"Table {name!r} is at {self.endpoint_url} already. A sandbox empties its tables, so it takes none "
+                "that it has not made: delete it, or use another engine."
             ) from error
         self._tables[name] = tuple(key["AttributeName"] for key in definition["KeySchema"])
         self.client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
