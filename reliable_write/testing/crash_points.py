@@ -189,7 +189,7 @@ class _Stage:
                     land()
             self._look(end)
         except BaseException as error:
-            error.add_note(_told(point, end))
+            error.add_note(_told(point, end, self._sandbox.system_table))
             raise
         return end
 
@@ -315,14 +315,15 @@ def _none(calls: Sequence[Call]) -> str:
     )
 
 
-def _told(point: CrashPoint, end: Aftermath) -> str:
+def _told(point: CrashPoint, end: Aftermath, system_table: str) -> str:
     """One readable message: where it was struck, what came of it, and all calls."""
     ended = "died" if end.crashed else "returned" if end.raised is None else f"raised {type(end.raised).__name__}"
     lines = [f"at {point}, after which it {ended}. Its calls:"]
     shown = end.calls[max(0, point.number - _CALLS_SHOWN_MAX) : max(point.number, _CALLS_SHOWN_MAX)]
     for call in shown:
         struck = f"   <-- {point.kind.name} this one" if call.number == point.number else ""
-        lines.append(f"  {call.number:>3} {call.operation} {', '.join(call.tables)}{struck}")
+        tables = ", ".join("the system table" if table == system_table else table for table in call.tables)
+        lines.append(f"  {call.number:>3} {call.operation} {tables}{struck}")
     if len(shown) < len(end.calls):
         lines.append(f"  (of {len(end.calls)})")
     return "\n".join(lines)

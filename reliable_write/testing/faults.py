@@ -14,6 +14,7 @@ What can go wrong, and how it is said:
     throttled                                               throttle
     in conflict with a transaction                          collide: of a single write, or of a transaction
     a timeout, not applied; a timeout, applied              lose_answer, as `before` or `after`
+    a timeout, applied, before an SDK that retries          lose_answer_on_the_way
     a timeout, applied later                                InFlight, then land()
     it arrives twice, at once; the second time later        duplicate; Echo, then land()
     the process stalls, and wakes                           Stall, then wake()
@@ -349,6 +350,15 @@ class Stall:
 def duplicate(call: Call) -> None:
     """The request arrives twice, one after the other; the answer is the second one's. Only as `before`."""
     _arrive(call)
+
+
+def lose_answer_on_the_way(call: Call) -> None:
+    """The request is applied and its answer lost inside of botocore, whose own retries see it, where it has any.
+
+    `lose_answer` as `after` is the same to clients without retries; with them, it passes them by. Only as `before`.
+    """
+    _arrive(call)
+    lose_answer(call)
 
 
 def collide(call: Call) -> AWSResponse:

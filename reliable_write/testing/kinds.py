@@ -16,6 +16,7 @@ from reliable_write.testing.faults import (
     crash,
     duplicate,
     lose_answer,
+    lose_answer_on_the_way,
     refuse_connection,
     server_error,
     throttle,
@@ -80,7 +81,7 @@ REFUSED_CONNECTION: Final = Kind("no connection for", "before", lambda _: refuse
 THROTTLE: Final = Kind("throttling of", "before", lambda _: throttle)
 CONFLICT: Final = Kind("transaction conflict at", "before", lambda _: collide, _WRITES - {"BatchWriteItem"})
 LOST_REQUEST: Final = Kind("timeout of the unapplied", "before", lambda _: lose_answer)
-LOST_ANSWER: Final = Kind("timeout of the applied", "after", lambda _: lose_answer)
+LOST_ANSWER: Final = Kind("timeout of the applied", "before", lambda _: lose_answer_on_the_way)
 LATE_LANDING: Final = Kind("timeout and late landing of", "before", _landing_later, _WRITES)
 DUPLICATE: Final = Kind("double arrival of", "before", lambda _: duplicate, _WRITES)
 LATE_DUPLICATE: Final = Kind("late second arrival of", "before", _arriving_again, _WRITES)
