@@ -82,7 +82,7 @@ class ReliableWriter:
         and range key: `{"orders": "id", "lines": ("order", "number:N")}`. Keys are strings, with `:N` numbers, with
         `:B` bytes. Tables with indexes: `writer.client.create_table(...)`. Needs the extra `local`.
         """
-        keyed = {table: _keyed_by(keys) for table, keys in (tables or {}).items()}
+        keyed = {table: keyed_by(keys) for table, keys in (tables or {}).items()}
         embedded = EmbeddedEngine.start()
         try:
             settings = settings if settings is not None else Settings.from_environment()
@@ -277,7 +277,7 @@ _KEY: Final = re.compile(r"(.+?)(?::([SNB]))?")
 """A key of a table for trying out: its name, and its type where that is no string."""
 
 
-def _keyed_by(keys: str | tuple[str, str]) -> dict[str, Any]:
+def keyed_by(keys: str | tuple[str, str]) -> dict[str, Any]:
     """Raises `ConfigurationError` for what is neither a key nor two."""
     named = [_KEY.fullmatch(key) for key in ([keys] if isinstance(keys, str) else keys)]
     found = [match for match in named if match is not None]

@@ -28,6 +28,8 @@ from tests.world import World
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+OF_FILES = ROOT / "docs/testing.md"
+"""Its examples are files of a reader's project: `test_testing_guide.py` runs them."""
 LANGUAGES = {"python", "console", "text"}
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -66,7 +68,7 @@ def test_every_block_says_what_it_is(page: Path) -> None:
     assert page.read_text().count("```") == 2 * len(blocks(page)), "a fence is not closed"
 
 
-@pytest.mark.parametrize("page", with_block("python"), ids=by_name)
+@pytest.mark.parametrize("page", [page for page in with_block("python") if page != OF_FILES], ids=by_name)
 def test_python_examples_run(page: Path, ministack: Engine, unique_name: Callable[[str], str], tmp_path: Path) -> None:
     world = World(ministack, unique_name)
     for table, keys, region in tables(page):

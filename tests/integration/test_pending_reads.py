@@ -141,7 +141,7 @@ def test_a_finished_write_whose_entry_is_still_there_is_not_pending(world: World
     table, other = world.table("one"), world.table("other")
     writer = world.writer()
     with FaultPlan(writer.client) as plan:
-        plan.on("BatchWriteItem", crash)
+        plan.on("BatchWriteItem", deny)
         put(writer, table, other, v="a")
         look = looked(world, table)
     assert len(world.records("J#")) == 1
