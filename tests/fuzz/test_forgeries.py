@@ -184,7 +184,7 @@ def test_the_last_of_two_same_names_in_a_payload_counts() -> None:
 
 # --- in a destination table ---------------------------------------------------------------------------------------
 
-FORGED = {
+FORGED: dict[str, dict[str, Any]] = {
     "a number": {"N": "1"},
     "null": {"NULL": True},
     "a list": {"L": []},

@@ -4,8 +4,8 @@
     python -m tests.proof --full      the large sizes: hours; adds to what earlier runs left in the ledger
     python -m tests.proof --report    what the ledger holds, without running anything
 
-Every part is a command of its own, so that it can be run, and stopped, by itself; a part that fails fails the proof. A goal
-that was not reached fails it too: a proof that tried nothing has proved nothing.
+Every part is a command of its own, so that it can be run, and stopped, by itself; a part that fails fails the proof. A
+goal that was not reached fails it too: a proof that tried nothing has proved nothing.
 """
 
 from __future__ import annotations
@@ -49,6 +49,42 @@ def pytest_of(*arguments: str, **sizes: int) -> Job:
     return Job(("pytest", "-q", "-s", "-p", "no:cacheprovider", "--timeout", "14400", *arguments), environment)
 
 
+JOBS = (
+    Job(("tests.proof.points",)),
+    Job(("tests.simulation", "--seeds", "0:20000", "--jobs", "2")),
+    Job(("tests.proof.mutants", "--jobs", "2")),
+    pytest_of("tests/fuzz", fuzz=20_000),
+    pytest_of("tests/chaos/test_wire.py", "tests/chaos/test_signals.py"),
+)
+JOBS_FULL = (
+    Job(("tests.proof.points",)),
+    Job(("tests.proof.points", "--pairs")),
+    Job(("tests.simulation", "--resume", "1000000", "--jobs", "2")),
+    Job(("tests.proof.mutants", "--jobs", "2")),
+    pytest_of("tests/fuzz", fuzz=100_000),
+    pytest_of("tests/chaos/test_wire.py", wire_calls=100_000),
+    pytest_of(
+        "tests/chaos/test_signals.py",
+        signal_writers=1_000,
+        signal_monitors=300,
+        signal_engines=100,
+        signal_stops=200,
+    ),
+)
+GOALS = (
+    Goal("single faults", "shapes", 24, 24),
+    Goal("simulation", "schedules", 20_000, 1_000_000),
+    Goal("mutants", "killed", 25, 25),
+    Goal("wire", "calls", 2_000, 100_000),
+    Goal("wire", "faults: dropped answer", 100, 5_000),
+    Goal("wire", "faults: late", 20, 1_000),
+    Goal("signals", "kills: committer", 20, 1_000),
+    Goal("signals", "kills: monitor", 5, 300),
+    Goal("signals", "kills: engine", 2, 100),
+    Goal("signals", "stops: over two leases", 4, 200),
+)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0 where every part ran, no promise was broken and every goal was reached."""
     parser = argparse.ArgumentParser(prog="python -m tests.proof", description=__doc__)
@@ -83,13 +119,14 @@ def report(ledger: Path, *, full: bool) -> bool:
     lines = read(ledger)
     parts = add_up(lines)
     commits = sorted({line["commit"] for line in lines})
-    print(f"\nThe proof, {'full' if full else 'in the sizes of CI'}: {len(lines)} entries of {', '.join(commits) or 'none'}")
+    size, made_of = "full" if full else "in the sizes of CI", ", ".join(commits) or "none"
+    print(f"\nThe proof, {size}: {len(lines)} entries of {made_of}")
     for name, part in sorted(parts.items()):
         print(f"\n{name} ({part.runs} runs)")
         for count, number in sorted(part.counts.items()):
             print(f"  {count:<48}{number:>14,}")
     print("\ngoals")
-    return any([*map(lambda goal: _falls_short(goal, parts, full=full), GOALS), _broken(parts)])
+    return any([*(_falls_short(goal, parts, full=full) for goal in GOALS), _broken(parts)])
 
 
 def _falls_short(goal: Goal, parts: Mapping[str, Part], *, full: bool) -> bool:
