@@ -8,10 +8,10 @@ ENGINES := $(abspath $(or $(RELIABLE_WRITE_ENGINES),.engines))
 export RELIABLE_WRITE_ENGINES := $(ENGINES)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv engines demo test lint check acceptance chaos bench wheel clean
+.PHONY: help venv engines demo test lint check acceptance chaos proof proof-full bench wheel clean
 
 help:  ## show what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 venv: .venv/stamp  ## make .venv with the library and all it takes to work on it
 
@@ -52,8 +52,15 @@ chaos: venv engines  ## the long sizes of the chaos tests: hours, and two cores 
 	RELIABLE_WRITE_LOCK_SECTIONS=1000 RELIABLE_WRITE_LOCK_DEATHS=30 \
 	RELIABLE_WRITE_COUNTED=1000000 RELIABLE_WRITE_COUNTERS_KILLED=400 \
 	RELIABLE_WRITE_UPLOAD_FILES=10000 RELIABLE_WRITE_UPLOAD_LARGE_FILES=3 RELIABLE_WRITE_UPLOAD_LARGE_MEGABYTES=64 \
-	RELIABLE_WRITE_UPLOAD_KILLS=20 \
+	RELIABLE_WRITE_UPLOAD_KILLS=20 RELIABLE_WRITE_WIRE_CALLS=100000 RELIABLE_WRITE_SIGNAL_WRITERS=1000 \
+	RELIABLE_WRITE_SIGNAL_MONITORS=300 RELIABLE_WRITE_SIGNAL_ENGINES=100 RELIABLE_WRITE_SIGNAL_STOPS=200 \
 	.venv/bin/python -m pytest -s tests/chaos tests/integration/test_record_round_trips.py
+
+proof: venv engines  ## every fault at every call, simulated lives, mutants, fuzzing, storms: what it came to, and goals
+	.venv/bin/python -m tests.proof
+
+proof-full: venv engines  ## the same in large sizes, for hours; goes on where it was stopped, and adds up
+	.venv/bin/python -m tests.proof --full
 
 bench: venv engines  ## time scopes beside native transactions and bare puts, counters beside ADD, and the serialisers
 	.venv/bin/python -m tests.benchmarks.scopes
