@@ -31,9 +31,10 @@ from reliable_write.system_table import Installation
 from reliable_write.testing.engines import Dynoxide
 from tests.chaos import clients, restarts
 from tests.chaos.clients import Place, Told
+from tests.chaos.hearing import Heard
 from tests.chaos.judging import Ledger, audit_once_more, check_deeds, settled_deeds
 from tests.chaos.processes import KILLED, PATIENCE_SECONDS, Child, start
-from tests.chaos.restarts import IDLE, Alarm, Audited, Finished, Manner, Story
+from tests.chaos.restarts import IDLE, Manner, Story
 from tests.chaos.victims import Home
 from tests.conftest import require_engine
 from tests.proof.ledger import record
@@ -98,11 +99,7 @@ class Crew:
         """What each writer is at."""
         self._heard: Counter[Child] = Counter()
         self._idle: set[Child] = set()
-        self.stories: list[Story] = []
-        self.told: list[Told] = []
-        self.finished: list[str] = []
-        self.alarms: list[str] = []
-        self.ghosts_removed = 0
+        self.heard = Heard()
         self.done: Counter[str] = Counter()
         """Signals that met somebody at work."""
         for _ in range(WRITERS):
@@ -121,9 +118,9 @@ class Crew:
             cut_off = self._at.pop(child, None)
             if isinstance(cut_off, Story):
                 lost = dataclasses.replace(cut_off, words=(Outcome.UNKNOWN,), ended=time.monotonic())
-                self.stories.append(lost)
+                self.heard.stories.append(lost)
             elif cut_off is not None:
-                self.told.append(dataclasses.replace(cut_off, words=(Outcome.UNKNOWN,)))
+                self.heard.told.append(dataclasses.replace(cut_off, words=(Outcome.UNKNOWN,)))
             if cut_off is not None:
                 self.done["kills: committer"] += 1
                 return
@@ -138,10 +135,10 @@ class Crew:
     def kill_engine(self, engine: Dynoxide) -> None:
         """Dark until a writer has told of it. Nobody is asked to begin in the dark: schemas are known to all."""
         self.listen_for(lambda: all(self._heard[child] > 4 for child in self._writers))
-        words = [outcome for outcome in self.words() if outcome is not Outcome.WRITTEN]
+        words = [outcome for outcome in self.heard.words() if outcome is not Outcome.WRITTEN]
         engine.kill()
         until = time.monotonic() + DARK_SECONDS_MAX
-        while time.monotonic() < until and [o for o in self.words() if o is not Outcome.WRITTEN] == words:
+        while time.monotonic() < until and [o for o in self.heard.words() if o is not Outcome.WRITTEN] == words:
             self._hear_some()
         engine.restart()
         self.done["kills: engine"] += 1
@@ -175,14 +172,10 @@ class Crew:
 
     # --- words ----------------------------------------------------------------------------------------------------
 
-    def words(self) -> list[Outcome]:
-        stories = [word for story in self.stories for word in story.words]
-        return stories + [word for told in self.told for word in told.words]
-
     def listen(self, words: int) -> None:
         """To so many words of writers."""
-        wanted = len(self.stories) + len(self.told) + words
-        self.listen_for(lambda: len(self.stories) + len(self.told) >= wanted)
+        wanted = len(self.heard.stories) + len(self.heard.told) + words
+        self.listen_for(lambda: len(self.heard.stories) + len(self.heard.told) >= wanted)
 
     def listen_for(self, what: Callable[[], bool]) -> None:
         """Until it holds."""
@@ -213,21 +206,12 @@ class Crew:
             self._signal(child, signal.SIGCONT)
 
     def _hear(self, child: Child, message: object) -> None:
+        """Its first word on a scope says that it is inside of one, the next that it has come out."""
         self._heard[child] += 1
         if isinstance(message, Story | Told) and not message.words:
             self._at[child] = message
-        elif isinstance(message, Story):
-            del self._at[child]
-            self.stories.append(message)
-        elif isinstance(message, Told):
-            del self._at[child]
-            self.told.append(message)
-        elif isinstance(message, Finished):
-            self.finished.append(message.write_id)
-        elif isinstance(message, Audited):
-            self.ghosts_removed += message.report.ghosts_removed
-        elif isinstance(message, Alarm):
-            self.alarms.append(message.told)
+        elif self.heard.note(message):
+            self._at.pop(child, None)
         else:
             assert message == IDLE
             self._idle.add(child)
@@ -276,25 +260,27 @@ def test_all_promises_hold_under_signals(own_engine: Dynoxide, unique_name: Call
         crew.end_writers()
         crew.listen_for(lambda: not world.records("J#"))
         assert crew.all_live()
-        crew.ghosts_removed += audit_once_more(world)
-        unknown = [told for told in crew.told if told.words[-1] is Outcome.UNKNOWN]
-        crew.told += settled_deeds(world, crew.place, crew.told)
-        ledger = Ledger(world, list(crew.place.copies), crew.stories)
+        crew.heard.ghosts_removed += audit_once_more(world)
+        unknown = [told for told in crew.heard.told if told.words[-1] is Outcome.UNKNOWN]
+        crew.heard.told += settled_deeds(world, crew.place, crew.heard.told)
+        ledger = Ledger(world, list(crew.place.copies), crew.heard.stories)
         ledger.check()
-        check_deeds(world, crew.place, crew.told)
-    outcomes = Counter(crew.words())
+        check_deeds(world, crew.place, crew.heard.told)
+    outcomes = Counter(crew.heard.words())
     counts = {
         **crew.done,
-        "calls": len(crew.stories) + len(crew.told),
+        "calls": len(crew.heard.stories) + len(crew.heard.told),
         **{f"outcomes: {outcome}": outcomes[outcome] for outcome in Outcome},
         "scopes settled by their key": len(unknown),
-        "scopes cut off that show": len([one for one in crew.stories if ledger.shows(one) and one.write_id is None]),
-        "replays": len(crew.finished),
-        "ghosts removed": crew.ghosts_removed,
+        "scopes cut off that show": len(
+            [one for one in crew.heard.stories if ledger.shows(one) and one.write_id is None]
+        ),
+        "replays": len(crew.heard.finished),
+        "ghosts removed": crew.heard.ghosts_removed,
         "violations": 0,
     }
     print(counts)
-    assert crew.alarms == []
+    assert crew.heard.alarms == []
     _check_it_was_a_storm(counts)
     record("signals", counts, seeds=(SEED, SEED + 1))
 

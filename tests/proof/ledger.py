@@ -111,7 +111,7 @@ def _follows(one: Line, other: Line) -> bool:
 
 
 def _joined(one: Line, other: Line) -> Line:
-    counts = Counter(one["counts"])
+    counts: Counter[str] = Counter(one["counts"])
     counts.update(other["counts"])
     return {
         **one,
