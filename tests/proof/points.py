@@ -33,6 +33,7 @@ from tests.proof.shapes import SHAPES, SMALL, Shape
 from tests.proof.wire import Fault, faults_of
 
 AGAIN: tuple[Again, ...] = ("at once", "later")
+VIOLATIONS_TOLD = 20
 TOLD_SECONDS = 20.0
 """Of silence, at most, where it takes long."""
 
@@ -200,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Violation as violation:
         print(f"VIOLATION {violation}")
         return 1
-    for told in totals.violations[:20]:
+    for told in totals.violations[:VIOLATIONS_TOLD]:
         print(f"VIOLATION {told}")
     for name, count in totals.ledger().items():
         print(f"{name:60} {count:>10}")
@@ -267,6 +268,8 @@ def run_on_all_cores(given: argparse.Namespace) -> Totals:
     with ProcessPoolExecutor(given.jobs, get_context("fork")) as pool:
         for start, found in zip(starts, pool.map(partial(_visit_chunk, size=size, given=given), starts), strict=True):
             totals.add(found)
+            for told in found.violations:
+                print(f"VIOLATION {told}", flush=True)
             if given.pairs:
                 _record(given, found, (first + start, first + start + found.cells))
             if time.monotonic() - told_at > TOLD_SECONDS:
