@@ -65,6 +65,8 @@ def pytest_of(*arguments: str, seed: str = "", lines_a_seed: int = 1, **sizes: i
     return Job(command, environment, seed, lines_a_seed)
 
 
+_SIGNALS = "tests/chaos/test_signals.py::test_all_promises_hold"
+
 STAGES: tuple[Stage, ...] = (
     Stage(
         "single faults",
@@ -117,14 +119,31 @@ STAGES: tuple[Stage, ...] = (
             Goal("kills: engine", 2, 100),
             Goal("stops: over two leases", 4, 200),
         ),
-        pytest_of("tests/chaos/test_signals.py"),
+        pytest_of(f"{_SIGNALS}_under_signals"),
         pytest_of(
-            "tests/chaos/test_signals.py",
+            f"{_SIGNALS}_under_signals",
             seed="RELIABLE_WRITE_SIGNAL_SEED",
             signal_writers=1_000,
             signal_monitors=300,
             signal_engines=100,
             signal_stops=200,
+        ),
+    ),
+    Stage(
+        "signals, DynamoDB Local",
+        "the same on DynamoDB Local, which is not killed",
+        (
+            Goal("kills: committer", 20, 300),
+            Goal("kills: monitor", 5, 100),
+            Goal("stops: over two leases", 4, 60),
+        ),
+        pytest_of(f"{_SIGNALS}_under_signals_on_an_engine_that_others_use"),
+        pytest_of(
+            f"{_SIGNALS}_under_signals_on_an_engine_that_others_use",
+            seed="RELIABLE_WRITE_SIGNAL_SEED",
+            signal_writers=300,
+            signal_monitors=100,
+            signal_stops=60,
         ),
     ),
 )
