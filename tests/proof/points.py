@@ -53,7 +53,7 @@ class Cell:
 class Totals:
     """What was tried, and what came of it."""
 
-    points: set[tuple[str, Actor, int]] = field(default_factory=set)
+    points: set[tuple[str, str, int]] = field(default_factory=set)
     cells: int = 0
     visited: int = 0
     cases: int = 0
