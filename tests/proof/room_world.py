@@ -197,7 +197,7 @@ class RoomCase(ABC):
     def process(self, wire: Wire | None = None, *, skew: float = 0.0) -> Writer:
         """One more; its start is not among what a wire counts."""
         settings = Settings(system_table=SYSTEM, delete_finished_inline=True)
-        calls = wire if wire is not None else self.tables
+        calls = wire if wire is not None else Wire(self)  # time passes with each call of others, too
         time = SkewedTime(self.time, skew)
         writer = Writer(assemble(calls, settings, time, InlineWorkers(), Events(self.world.logger)))
         if wire is not None:

@@ -20,11 +20,14 @@ from tests.proof.history import Violation
 from tests.proof.ledger import record
 from tests.proof.points import AGAIN, Totals
 from tests.proof.room_counters import CounterCase
+from tests.proof.room_locks import LockCase
+from tests.proof.room_records import RecordCase
+from tests.proof.room_uploads import UploadCase
 from tests.proof.room_world import RoomCase, RoomPlan, Scenario, faults_in_rooms
 from tests.proof.wire import Fault
 
 PART = "single faults, rooms"
-ROOMS: tuple[type[RoomCase], ...] = (CounterCase,)
+ROOMS: tuple[type[RoomCase], ...] = (CounterCase, LockCase, RecordCase, UploadCase)
 
 
 @dataclass(frozen=True)
