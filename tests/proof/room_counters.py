@@ -152,7 +152,7 @@ class CounterCase(RoomCase):
     def shards(self) -> ShardedCounter:
         return ShardedCounter(self.process(), TABLE, NAME, shards=SHARDS)
 
-    def rival(self, kind: str) -> None:
+    def interfere(self, kind: str) -> None:
         """Somebody steps; or, once our slot is old, steps and removes it; or steps and gives his own back."""
         playing, self.playing = self.playing, False
         if kind == "update":
@@ -167,7 +167,7 @@ class CounterCase(RoomCase):
                     self.step(n, partial(counter.add, n))
         self.playing = playing
 
-    def others_finish(self) -> None:
+    def go_on(self) -> None:
         playing, self.playing = self.playing, False
         self.helper.engine().recovery.resume_all()
         if self.minimum is None:
@@ -379,8 +379,8 @@ class CounterCase(RoomCase):
 
     def shards_step(self) -> None:
         counter = ShardedCounter(self.me, TABLE, NAME, shards=SHARDS)
-        for n in (1, 10):
-            self.step(n, partial(counter.add, n))
+        self.step(1, partial(counter.add, 1))
+        self.step(10, partial(counter.subtract, -10))
         self._read_shards(counter)
         counter.close()
 

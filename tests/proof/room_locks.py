@@ -6,6 +6,7 @@ import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -118,11 +119,13 @@ class LockCase(RoomCase):
 
     # --- writing under a guard ----------------------------------------------------------------------------------
 
-    def guarded(self, writer: Writer, lease: Lease) -> Guarded:
+    def guarded(
+        self, writer: Writer, lease: Lease, guard: Callable[[ReliableWriteScope], None] | None = None
+    ) -> Guarded:
         name = f"w{next(self.names)}"
         scope = ReliableWriteScope(writer)
         try:
-            lease.guard(scope)
+            (guard or lease.guard)(scope)
             scope.put_item(REPORTS, {"id": lease.key["id"], "by": lease.token, "name": name}, at_commit=True)
         except BaseException:
             scope.discard()
@@ -154,7 +157,7 @@ class LockCase(RoomCase):
         finally:
             self.playing = playing
 
-    def rival(self, kind: str) -> None:
+    def interfere(self, kind: str) -> None:
         with self.aside() as writer:
             if kind == "delete":
                 self.force(writer)
@@ -164,7 +167,7 @@ class LockCase(RoomCase):
                 lease = self.take(self.lock(writer), PATIENCE)
                 self.keeps += [lease] if lease is not None else []
 
-    def others_finish(self) -> None:
+    def go_on(self) -> None:
         self.let_go()
         with self.aside() as writer:
             self.visit(writer, PATIENCE)
@@ -298,10 +301,11 @@ class LockCase(RoomCase):
         lease = self.take(self.lock(self.me))
         if lease is None:
             return
-        for more in ({}, {"data": {"step": 2}}):
+        for renew in (partial(self.renew, lease), partial(self.renew, lease, data=2), partial(lease.ensure, LEASE)):
             self.pass_seconds(LEASE / 4)
             with contextlib.suppress(ReliableWriteError), self.honestly():
-                self.renew(lease, **more)
+                renew()
+                check(not lease.in_danger(), "renewed, and in danger")
         self.commit(self.guarded(self.me, lease)) if lease.is_held() else None
         self.release(lease, delete=True)
 
@@ -337,19 +341,23 @@ class LockCase(RoomCase):
             raise
         for lease in leases:
             self.taken(lease)
+        leases.check()
+        self.commit(self.guarded(self.me, leases[1], leases.guard))
         leases.release()
 
     def once_more(self) -> None:
         """By the thread that has it."""
         lock = self.lock(self.me, reentrant=True)
-        lease = self.take(lock)
+        lease = lock.try_acquire()
         if lease is None:
             return
+        self.taken(lease)
         with contextlib.suppress(ReliableWriteError):
             again = lock.acquire(data="again")
             check(again is lease, "another lease of the same lock")
             self.release(again)
-        self.release(lease)
+        self.commit(self.guarded(self.me, lease, lock.guard))
+        lock.release()
 
     def zombie(self, meanwhile: Callable[[Writer], object]) -> None:
         lease = self.take(self.lock(self.me))

@@ -124,7 +124,7 @@ class RecordCase(RoomCase):
         finally:
             self.playing = playing
 
-    def rival(self, kind: str) -> None:
+    def interfere(self, kind: str) -> None:
         self.pass_seconds(0.02)
         with self.aside() as writer:
             for _ in range(2 if kind == "update" else 1):
@@ -141,18 +141,18 @@ class RecordCase(RoomCase):
         except RecordDeletedError:
             handle = None
         if delete:
-            store.delete_key(Note, NOTE, independent=True)
+            store.delete_key(Note, NOTE)
             if handle is not None:
-                handle.delete(independent=True)
+                handle.delete()
             return
-        store.put(Note(id=NOTE, text=name, twin=name), independent=True)
+        store.put(Note(id=NOTE, text=name, twin=name))
         if handle is None:
-            shared.create(self.page(name), independent=True)
+            shared.create(self.page(name))
         else:
-            handle.update(lambda page: tagged(page, name), independent=True)
+            handle.update(lambda page: tagged(page, name))
         check(self.added[name] == 1, f"{name} was told to be written, and is not")
 
-    def others_finish(self) -> None:
+    def go_on(self) -> None:
         """Monitors: what is in the journal is finished, ghosts go."""
         self.helper.engine().recovery.resume_all()
         self.auditor.run_once()
@@ -301,6 +301,12 @@ class RecordCase(RoomCase):
         name = f"note {self.tag()}"
         self.write(name, lambda: self.store.put_all([tagged(page, name), Note(id=NOTE, text=name, twin=name)]))
 
+    def delete_both(self) -> None:
+        page = self.there()
+        if page is not None:
+            note = Note(id=NOTE, text="", twin="")
+            self.write("note delete", lambda: self.store.delete_all([page, note]))
+
     def put_note(self) -> None:
         for name in (f"note {self.tag()}", f"note {self.tag()}"):
             note = Note(id=NOTE, text=name, twin=name)
@@ -320,6 +326,7 @@ class RecordCase(RoomCase):
         store = self.store
         self.check_read(self.there)
         self.check_read(lambda: store.batch_get(Page, [PAGE], consistent=True)[0])
+        self.check_read(lambda: next(store.scan(Page, consistent=True), None))
         self.check_read(lambda: store.get(Page, PAGE, pending=True).record)
         self.unwritten += self.wire.sent[begun:]
 
@@ -416,6 +423,7 @@ RecordCase.scenarios = (
     Scenario("delete", RecordCase.delete, RecordCase.begin_there),
     Scenario("put with a key", RecordCase.put_keyed),
     Scenario("put two, one without a version", RecordCase.put_both, RecordCase.begin_there),
+    Scenario("delete two, one without a version", RecordCase.delete_both, RecordCase.begin_there),
     Scenario("put without a version", RecordCase.put_note, RecordCase.begin_there),
     Scenario("put without a version as a transaction", RecordCase.put_note_at_once, RecordCase.begin_deleted),
     Scenario("delete a key", RecordCase.delete_note, RecordCase.begin_there),

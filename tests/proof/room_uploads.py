@@ -143,7 +143,7 @@ class UploadCase(RoomCase):
     def clean(self) -> None:
         self.uploads(self.process()).clean(URL, older_than_seconds=0)
 
-    def rival(self, kind: str) -> None:
+    def interfere(self, kind: str) -> None:
         """Somebody uploads the same; or cleans up; or the ledger is lost."""
         if kind == "put":
             self.complete()
@@ -152,7 +152,7 @@ class UploadCase(RoomCase):
         else:
             self.tables.tables[LEDGER].items.clear()
 
-    def others_finish(self) -> None:
+    def go_on(self) -> None:
         self.complete()
 
     def heal(self) -> None:
@@ -190,6 +190,7 @@ class UploadCase(RoomCase):
         uploads = self.uploads(self.me, self.wire)
         self.upload(uploads)
         self.upload(uploads, verify=True)
+        uploads.close()
 
     def play_clean(self) -> None:
         self.uploads(self.me, self.wire).clean(URL, older_than_seconds=0)

@@ -7,6 +7,7 @@ nothing goes wrong any more: what is under way lands, others go on, and the room
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import itertools
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -21,7 +22,7 @@ from reliable_write.dynamodb import CallFailed, CallName, ConditionRefused, Tran
 from reliable_write.engine import Engine, assemble
 from reliable_write.events import Events
 from tests.proof.cases import LANDS_LATE_SECONDS, LANDS_SECONDS, Again, FixedTime, Flight
-from tests.proof.history import check
+from tests.proof.history import Violation, check
 from tests.proof.wire import CALL_SECONDS, READS, Died, Fault, Wire, faults_of
 from tests.simulation.memory import Request
 from tests.simulation.memory_world import SYSTEM, MemoryWorld, SkewedTime
@@ -182,11 +183,11 @@ class RoomCase(ABC):
         """Whether the room's promises hold."""
 
     @abstractmethod
-    def rival(self, kind: str) -> None:
+    def interfere(self, kind: str) -> None:
         """Somebody else does something to the same item."""
 
     @abstractmethod
-    def others_finish(self) -> None:
+    def go_on(self) -> None:
         """Whoever waits, or maintains, has all the time it takes."""
 
     def noticed(self, call: CallName, request: Request) -> None:  # noqa: B027 - most rooms notice nothing
@@ -220,6 +221,12 @@ class RoomCase(ABC):
         after = LANDS_LATE_SECONDS if long else LANDS_SECONDS
         self.flights.append(Flight(call, request, self.time.elapsed + after))
 
+    def rival(self, kind: str) -> None:
+        _elsewhere(lambda: self.interfere(kind))
+
+    def others_finish(self) -> None:
+        _elsewhere(self.go_on)
+
     def stall(self) -> None:
         self.pass_seconds(self.stall_seconds)
         self.others_finish()
@@ -239,6 +246,14 @@ class RoomCase(ABC):
 
     def item(self, table: str, key: str) -> dict[str, Any]:
         return self.tables.tables[table].items.get(key, {})
+
+
+def _elsewhere(deed: Callable[[], object]) -> None:
+    """In a process of its own, as far as one thread can be that: what is said there is not said to ours."""
+    try:
+        contextvars.Context().run(deed)
+    except ReliableWriteError as error:
+        raise Violation(f"somebody else was told {error!r}") from error
 
 
 def copied(value: Any) -> Any:
