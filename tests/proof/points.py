@@ -24,12 +24,15 @@ from reliable_write.dynamodb import CallName
 from tests.proof.cases import VERBS, Actor, Again, Case, Plan
 from tests.proof.history import Violation
 from tests.proof.ledger import record
+from tests.proof.repairs import RepairCase
 from tests.proof.shapes import SHAPES, SMALL, Shape
 from tests.proof.wire import Fault, faults_of
 
 AGAIN: tuple[Again, ...] = ("at once", "later")
 RECOVERY = -1
 """Of a pair: the second fault is in the recovery."""
+REPAIR: Actor = "repair-stamp"
+"""Its cells come last, so that those of all others keep their numbers."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,16 @@ class Totals:
         }
 
 
+def case_of(plan: Plan) -> Case:
+    return RepairCase(plan) if plan.actor == REPAIR else Case(plan)
+
+
 def actors_of(shape: Shape) -> Iterator[Actor]:
     for actor in get_args(Actor):
-        if (actor in ("monitor", "sweeper", *VERBS)) <= shape.has_entry and (
-            actor != "audit, held back" or shape.is_plain
+        if (
+            actor != REPAIR
+            and (actor in ("monitor", "sweeper", *VERBS)) <= shape.has_entry
+            and (actor != "audit, held back" or shape.is_plain)
         ):
             yield actor
 
@@ -85,10 +94,14 @@ def cells(shapes: Iterable[Shape], actors: Sequence[Actor] = ()) -> Iterator[Cel
         for actor in actors_of(shape):
             if not actors or actor in actors:
                 yield from _cells_of(shape, actor)
+    if not actors or REPAIR in actors:
+        for shape in SHAPES:
+            if shape.start == "unstamped":
+                yield from _cells_of(shape, REPAIR)
 
 
 def _cells_of(shape: Shape, actor: Actor) -> Iterator[Cell]:
-    dry = Case(Plan(shape, actor))
+    dry = case_of(Plan(shape, actor))
     try:
         dry.run()
     except Violation as violation:
@@ -119,7 +132,7 @@ def _play(plan: Plan, told: str, totals: Totals, *, stop_at_first: bool) -> Case
 
 
 def _play_once(plan: Plan, told: str, totals: Totals, *, stop_at_first: bool) -> Case:
-    case = Case(plan)
+    case = case_of(plan)
     totals.cases += 1
     try:
         case.run()

@@ -91,9 +91,15 @@ def test_every_room_of_the_library_is_among_them() -> None:
 
 def test_every_public_operation_is_played_by_some_scenario() -> None:
     """Or it is told why not."""
-    called = codes_called(lambda: [room(RoomPlan(scenario)).run() for room in ROOMS for scenario in room.scenarios])
+    called = codes_called(dry_runs)
     missing = {name for name, code in operations() if code not in called}
     assert missing == NOT_PLAYED.keys()
+
+
+def dry_runs() -> None:
+    for room in ROOMS:
+        for scenario in room.scenarios:
+            room(RoomPlan(scenario)).run()
 
 
 def operations() -> list[tuple[str, CodeType]]:
@@ -160,12 +166,10 @@ def test_the_bucket_in_memory_answers_as_an_engine_does(client: tuple[Any, str])
     with pytest.raises(S3Failed, match="BadDigest"):
         objects.put_part("k", uploads[0], 4, b"damaged", digest.digest())
     objects.complete("k", uploads[0], objects.parts("k", uploads[0]))
-    for late in (
-        lambda: objects.complete("k", uploads[1], {}),
-        lambda: objects.put("k", data, digest.hexdigest(), "third"),
-    ):
-        with pytest.raises(ObjectThere):
-            late()
+    with pytest.raises(ObjectThere):
+        objects.complete("k", uploads[1], {1: part})
+    with pytest.raises(ObjectThere):
+        objects.put("k", data, digest.hexdigest(), "third")
     with pytest.raises(NoSuchUpload):
         objects.parts("k", uploads[0])
     objects.abort("k", uploads[1])
