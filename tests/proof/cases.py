@@ -41,7 +41,17 @@ LANDS_SECONDS = 290.0
 LANDS_LATE_SECONDS = limits.SIGNED_REQUEST_SECONDS - 20
 
 Actor = Literal[
-    "committer", "monitor", "sweeper", "resume", "retry", "skip", "quarantine", "discard", "audit", "audit, held back"
+    "committer",
+    "monitor",
+    "sweeper",
+    "resume",
+    "retry",
+    "skip",
+    "quarantine",
+    "discard",
+    "audit",
+    "audit, held back",
+    "repair-stamp",
 ]
 VERBS: tuple[Actor, ...] = ("resume", "retry", "skip", "quarantine", "discard")
 Again = Literal["never", "at once", "later"]

@@ -29,7 +29,7 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator_module.le,
     ">=": operator_module.ge,
 }
-_TOKENS = re.compile(r"\s*(attribute_not_exists|attribute_exists|AND|OR|>=|<=|[()=<,+]|[#:]?\w+)")
+_TOKENS = re.compile(r"\s*(attribute_not_exists|attribute_exists|AND|OR|<>|>=|<=|[()=<,+]|[#:]?\w+)")
 
 
 @dataclass
@@ -256,7 +256,9 @@ def _compiled(text: str) -> Holds:
 
 
 class _Expression:
-    """AND, OR, brackets, comparisons and the two functions; as in DynamoDB, what is absent compares as false."""
+    """AND, OR, brackets, comparisons and the two functions; as in DynamoDB, what is absent compares as false, and is
+    unequal to everything.
+    """
 
     def __init__(self, text: str) -> None:
         self._rest = _TOKENS.findall(text)
@@ -295,6 +297,10 @@ class _Expression:
             assert self._took(")")
             return lambda item, names, _values: (names.get(name, name) in item) == wanted
         operator, value = self._rest.pop(0), self._rest.pop(0)
+        if operator == "<>":
+            return lambda item, names, values: (
+                not _compares(_COMPARE["="], item.get(names.get(token, token)), values[value])
+            )
         compare = _COMPARE[operator]
         return lambda item, names, values: _compares(compare, item.get(names.get(token, token)), values[value])
 
