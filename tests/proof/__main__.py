@@ -74,7 +74,7 @@ JOBS_FULL = (
 GOALS = (
     Goal("single faults", "shapes", 24, 24),
     Goal("simulation", "schedules", 20_000, 1_000_000),
-    Goal("mutants", "killed", 25, 25),
+    Goal("mutants", "killed", 62, 62),
     Goal("wire", "calls", 2_000, 100_000),
     Goal("wire", "faults: dropped answer", 100, 5_000),
     Goal("wire", "faults: late", 20, 1_000),

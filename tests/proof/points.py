@@ -178,6 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pairs", action="store_true", help="two faults, for committers of up to three operations")
     parser.add_argument("--cells", metavar="FROM:TO", help="only these, by number; the end is not included")
     parser.add_argument("--small", action="store_true", help="only shapes of up to three operations")
+    parser.add_argument("--shape", metavar="NAME", help="only this shape")
+    parser.add_argument("--actor", choices=get_args(Actor), metavar="NAME", help="only this actor")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th of them")
     parser.add_argument("--stop-at-first", action="store_true", help="stop at the first violation, exit 1")
     given = parser.parse_args(arguments)
@@ -188,7 +190,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"VIOLATION {violation}")
         return 1
     counts = totals.ledger()
-    if given.every == 1 and not given.small:  # else its numbers are not those of the whole
+    if given.every == 1 and not (
+        given.small or given.shape or given.actor
+    ):  # else its numbers are not those of the whole
         record("fault pairs" if given.pairs else "single faults", counts, seeds=reach)
     for told in totals.violations[:20]:
         print(f"VIOLATION {told}")
@@ -205,7 +209,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run_as_told(given: argparse.Namespace) -> tuple[Totals, tuple[int, int]]:
     """The totals, and which cells they are of. The cells are made as they are played: a violation ends it early."""
     start, end = (int(part) for part in given.cells.split(":")) if given.cells else (0, sys.maxsize)
-    every = cells(SMALL, ("committer",)) if given.pairs else cells(SMALL if given.small else SHAPES)
+    shapes = [one for one in (SMALL if given.small or given.pairs else SHAPES) if given.shape in (None, one.name)]
+    actors: Sequence[Actor] = ("committer",) if given.pairs else (given.actor,) if given.actor else ()
+    every = cells(shapes, actors)
     chosen = itertools.islice(every, start, end, given.every)
     totals = run(chosen, pairs=given.pairs, stop_at_first=given.stop_at_first)
     return totals, (start, min(end, start + totals.cells * given.every))
