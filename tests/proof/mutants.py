@@ -8,6 +8,7 @@ of them notices survives, and says that a promise is not tried.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -70,7 +71,8 @@ def _told(verdict: Verdict) -> str:
 
 def _summary(verdicts: Sequence[Verdict]) -> Iterator[str]:
     killed = [verdict for verdict in verdicts if verdict.killer is not None]
-    yield f"killed {len(killed)} of {len(verdicts)} in {sum(verdict.seconds for verdict in verdicts):.0f} s"
+    processor = os.times().children_user + os.times().children_system
+    yield f"killed {len(killed)} of {len(verdicts)}; {processor:.0f} s of processor time"
     for verdict in sorted(verdicts, key=lambda one: -one.seconds)[:SLOWEST_SHOWN]:
         yield f"  slow: {verdict.seconds:6.1f} s  {verdict.mutant.name}"
     for verdict in killed:

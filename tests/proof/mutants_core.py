@@ -146,7 +146,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         "            self._journal.finish(batch, Dead",
         "            self._journal.finish(batch[1:] or batch[:1], Dead",
         "no entry is left",
-        noticed_by=(directed("finished", "full_batch_does_not_wait or under_load"),),
+        noticed_by=(directed("finished", "adding_sends_nothing"),),
     ),
     Mutant(
         "an entry is changed without looking",
@@ -216,7 +216,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         "taking back removes an update",
         _PROPAGATION,
         '"#full = :mine AND (attribute_not_exists(#upd) OR #upd < :tomb)"',
-        '"#full = :mine AND :tomb = :tomb"',
+        '"#full = :mine AND (attribute_not_exists(#upd) OR attribute_exists(#upd) OR #upd < :tomb)"',
         "CE23",
         noticed_by=(late("ce23"),),
     ),

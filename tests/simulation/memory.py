@@ -239,10 +239,9 @@ def _operand(text: str, item: WireItem, request: Request) -> dict[str, Any]:
     if match := re.fullmatch(r"if_not_exists\((.+), (.+)\)", text):
         name = _name(match[1], request)
         return item[name] if name in item else _operand(match[2], item, request)
-    found = request["ExpressionAttributeValues"] if text.startswith(":") else item
-    value: dict[str, Any] | None = found.get(text if text.startswith(":") else _name(text, request))
-    if value is None:
-        raise CallFailed(FailureKind.VALIDATION, "ValidationException", None)
+    value: dict[str, Any] = (
+        request["ExpressionAttributeValues"][text] if text.startswith(":") else item[_name(text, request)]
+    )
     return value
 
 
