@@ -256,17 +256,13 @@ def test_what_is_put_at_commit_comes_after_what_came_after_its_look(world: Memor
     scope.put_item(TABLE, {"id": "x"}, at_commit=True)
 
     def write() -> None:
+        world.time.pass_seconds(1.0)
         others.append(world.put(engine=world.process()) if rival == "put" else update(world, "counted"))
 
     world.time.pass_seconds(1.0)
-    with before(world, "transact_write_items", TABLE, lambda: _later(world, write)):
+    with before(world, "transact_write_items", TABLE, write):
         receipt = scope.commit()
     assert receipt.stamp > others[0].stamp
-
-
-def _later(world: MemoryWorld, event: Event) -> None:
-    world.time.pass_seconds(1.0)
-    event()
 
 
 def test_an_update_does_not_build_upon_a_ghost_that_came_after_its_look(world: MemoryWorld) -> None:
@@ -283,7 +279,12 @@ def test_an_update_comes_after_a_delete_that_came_after_its_look(world: MemoryWo
     """CE20: else the audit would take it away with the ghosts."""
     deleted: list[Receipt] = [world.delete() for _ in range(deletes)]
     world.time.pass_seconds(1.0)
-    with before(world, "transact_write_items", TABLE, lambda: deleted.append(world.delete(engine=world.process()))):
+
+    def delete() -> None:
+        world.time.pass_seconds(1.0)
+        deleted.append(world.delete(engine=world.process()))
+
+    with before(world, "transact_write_items", TABLE, delete):
         updated = update(world, "counted")
     assert updated.stamp > deleted[-1].stamp
 
