@@ -230,6 +230,8 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cells", metavar="FROM:TO", help="only these, by number; the end is not included")
     parser.add_argument("--resume", action="store_true", help="from where the ledger ends")
     parser.add_argument("--small", action="store_true", help="only shapes of up to three operations")
+    parser.add_argument("--shape", metavar="NAME", help="only this shape")
+    parser.add_argument("--actor", choices=get_args(Actor), metavar="NAME", help="only this actor")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th of them")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="so many processes")
     parser.add_argument("--stop-at-first", action="store_true", help="stop at the first violation, exit 1")
@@ -237,8 +239,9 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _chosen(given: argparse.Namespace) -> Iterator[Cell]:
-    every = cells(SMALL, ("committer",)) if given.pairs else cells(SMALL if given.small else SHAPES)
-    return itertools.islice(every, *_range(given), given.every)
+    shapes = [one for one in (SMALL if given.small or given.pairs else SHAPES) if given.shape in (None, one.name)]
+    actors: Sequence[Actor] = ("committer",) if given.pairs else (given.actor,) if given.actor else ()
+    return itertools.islice(cells(shapes, actors), *_range(given), given.every)
 
 
 def _range(given: argparse.Namespace) -> tuple[int, int]:
@@ -251,7 +254,8 @@ def _part(given: argparse.Namespace) -> str:
 
 
 def _record(given: argparse.Namespace, totals: Totals, reach: tuple[int, int]) -> None:
-    if given.every == 1 and not given.small:  # else its numbers are not those of the whole
+    is_part = given.every > 1 or given.small or given.shape or given.actor
+    if not is_part:  # its numbers are not those of the whole
         record(_part(given), totals.ledger(), seeds=reach)
 
 
