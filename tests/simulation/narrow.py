@@ -20,7 +20,6 @@ from tests.simulation.memory import Request
 from tests.simulation.timeline import Process
 from tests.simulation.wire import FAULTS, SYSTEM, Answer, Weather, Wire, target
 
-PART: Final = "simulation, narrow"
 RETENTION: Final = limits.RECEIPT_RETENTION_SECONDS
 DAY: Final = 86_400.0
 
@@ -83,10 +82,11 @@ DOUBTS: Final = Theme(
     "commits that nobody answered, under conditions that come true later",
     kinds=("update", "update", "put at commit", "put", "put", "delete"),
     conditions=(EXISTS, EXISTS, EXISTS, ABSENT, None),
-    skews=(0.0, 3600.0, -3600.0),
-    scopes_each=(1, 2, 3),
+    skews=(3600.0, 0.0, -3600.0),
+    pauses=(0.1, 5.0, 20.0, 60.0),
+    scopes_each=(1, 2, 2),
     focus={
-        ("committer", "transact_write_items", "commit point"): (0.5, (*LOST, "late landing", "late landing")),
+        ("committer", "transact_write_items", "commit point"): (0.6, (*LOST, *["late landing"] * 4)),
         ("committer", "batch_get_item", "witness"): (0.1, ("denied", "throttled", "stall")),
     },
     keyed_rate=0.2,
