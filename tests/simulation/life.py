@@ -81,6 +81,7 @@ class Life:
     `tests.simulation.narrow`.
     """
 
+    shards = SHARDS
     skews: tuple[float, ...] = SKEWS
     committers: tuple[int, ...] = (2, 2, 3)
     scopes_each: tuple[int, ...] = (2, 3, 4)
@@ -92,7 +93,7 @@ class Life:
     """How often an operator does more than to retry."""
     twin_rate, keyed_rate = 0.2, 0.25
     conditions: tuple[str | None, ...] = (None, None, EXISTS, ABSENT)
-    idle_seconds_max = 900.0
+    idle_after_seconds, idle_seconds_max = 60.0, 900.0
     audit_pauses: tuple[float, ...] = (30.0, W / 2, W + 1)
 
     def __init__(self, seed: int, *, fingerprint: bool = False) -> None:
@@ -134,7 +135,7 @@ class Life:
     def install(self) -> None:
         process = Process(self.line, "installer", "operator")
         deadline = Deadline.after(5, process)
-        write_installation(Store(Wire(process, self), process), SYSTEM, Installation(SHARDS, "strict"), deadline)
+        write_installation(Store(Wire(process, self), process), SYSTEM, Installation(self.shards, "strict"), deadline)
 
     # --- the whole ----------------------------------------------------------------------------------------------
 
@@ -315,7 +316,7 @@ class Life:
             monitors = [one.process.name for one in self.members if one.process.role == "monitor"]
             sweeper.sweep(monitors, one_shot=False, wait=True)
             self.seen["sweeps"] += 1
-            idle = self.line.now - self.last_begun > 60
+            idle = self.line.now - self.last_begun > self.idle_after_seconds
             pause = min(self.idle_seconds_max, pause * 1.6) if idle else 4.0
             member.process.sleep(pause * (0.75 + 0.25 * self.random.random()))
 

@@ -166,6 +166,9 @@ class WatchedWire(Wire):
 class NarrowLife(Life):
     """A life with a theme."""
 
+    shards = 1
+    idle_after_seconds = 15.0
+
     def __init__(self, seed: int, *, fingerprint: bool = False) -> None:
         super().__init__(seed, fingerprint=fingerprint)
         chance = self.random
