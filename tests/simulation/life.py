@@ -85,6 +85,7 @@ class Life:
     skews: tuple[float, ...] = SKEWS
     committers: tuple[int, ...] = (2, 2, 3)
     scopes_each: tuple[int, ...] = (2, 3, 4)
+    start_seconds = 1.0
     monitors: tuple[int, ...] = (1, 1, 2)
     auditor_count = 1
     """Where the life is slow."""
@@ -216,7 +217,7 @@ class Life:
         member = self.member("committer")
         self.committing += 1
         count = self.random.choice(self.scopes_each)
-        member.process.spawn(lambda: self.commit_scopes(member, count), delay=self.random.random())
+        member.process.spawn(lambda: self.commit_scopes(member, count), delay=self.start_seconds * self.random.random())
 
     def commit_scopes(self, member: Member, count: int) -> None:
         for _ in range(count):

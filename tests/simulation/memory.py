@@ -245,7 +245,9 @@ def _holding(member: str, request: Request) -> Callable[[WireItem], bool]:
 
 def _written(table: Table, row: Mapping[str, Any]) -> str:
     """Where one row of a batch writes."""
-    return table.place(row["PutRequest"]["Item"]) if "PutRequest" in row else table.place_of(row["DeleteRequest"]["Key"])
+    return (
+        table.place(row["PutRequest"]["Item"]) if "PutRequest" in row else table.place_of(row["DeleteRequest"]["Key"])
+    )
 
 
 def _projected(item: WireItem, request: Request) -> WireItem:

@@ -15,7 +15,7 @@ from reliable_write import limits
 from reliable_write.clock import Deadline
 from reliable_write.dynamodb import CallName
 from tests.simulation.history import Change, LatePut
-from tests.simulation.life import ABSENT, EXISTS, SKEWS, Life, W
+from tests.simulation.life import ABSENT, EXISTS, SKEWS, Life, Member, W
 from tests.simulation.memory import Request
 from tests.simulation.timeline import Process
 from tests.simulation.wire import FAULTS, SYSTEM, Answer, Weather, Wire, target
@@ -36,6 +36,9 @@ class Theme:
     name: str
     kinds: tuple[str, ...]
     focus: Focus
+    kinds_of_slow: tuple[str, ...] = ()
+    """Of processes whose clocks are behind, where those do something else."""
+    start_seconds: float = 1.0
     conditions: tuple[str | None, ...] = (None, None, EXISTS, ABSENT)
     is_slow: bool = False
     pauses: tuple[float, ...] = (0.0, 0.01, 0.1, 1.0, 9.0)
@@ -79,7 +82,7 @@ ORPHANS: Final = Theme(
     },
 )
 DOUBTS: Final = Theme(
-    "commits that nobody answered, under conditions that come true later",
+    "commits that nobody answered",
     kinds=("update", "update", "put at commit", "put", "put", "delete"),
     conditions=(EXISTS, EXISTS, EXISTS, ABSENT, None),
     skews=(3600.0, 0.0, -3600.0),
@@ -91,6 +94,18 @@ DOUBTS: Final = Theme(
     },
     keyed_rate=0.2,
     twin_rate=0.2,
+)
+HOPES: Final = Theme(
+    "refused and still under way, when a slow clock makes its condition true",
+    kinds=("update", "update", "put at commit"),
+    kinds_of_slow=("put", "put", "put", "update", "delete"),
+    conditions=(EXISTS, EXISTS, None),
+    skews=(3600.0, -3600.0),
+    start_seconds=40.0,
+    pauses=(5.0, 20.0, 60.0),
+    scopes_each=(1, 2),
+    focus={("committer", "transact_write_items", "commit point"): (0.7, (*LOST, *["late landing"] * 4))},
+    keyed_rate=0.0,
 )
 AGEING: Final = Theme(
     "late puts, deletes and collections, hours apart",
@@ -121,7 +136,7 @@ RECEIPTS: Final = Theme(
     twin_rate=0.5,
     idle_seconds_max=DAY / 2,
 )
-THEMES: Final = (CROSSING, CROSSING, CROSSING, ORPHANS, ORPHANS, DOUBTS, DOUBTS, AGEING, AGEING, RECEIPTS)
+THEMES: Final = (CROSSING, CROSSING, CROSSING, ORPHANS, ORPHANS, DOUBTS, HOPES, AGEING, AGEING, RECEIPTS)
 
 
 class FocusedWeather(Weather):
@@ -188,6 +203,11 @@ class NarrowLife(Life):
     def pauses(self) -> tuple[float, ...]:
         return self.theme.pauses
 
+    def commit_scope(self, member: Member) -> None:
+        slow = self.theme.kinds_of_slow if member.process.skew < 0 else ()
+        self.kinds = slow or self.theme.kinds
+        super().commit_scope(member)
+
     def wire(self, process: Process) -> Wire:
         return WatchedWire(process, self)
 
@@ -222,5 +242,6 @@ class NarrowLife(Life):
 
 _AS_THE_THEME_SAYS: Final = (
     *("kinds", "conditions", "skews", "is_slow", "committers", "scopes_each", "audit_pauses", "idle_seconds_max"),
+    "start_seconds",
     *("operator_rate", "deciding_rate", "keyed_rate", "twin_rate"),
 )
