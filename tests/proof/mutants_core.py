@@ -28,7 +28,7 @@ def late(only: str) -> Checker:
 
 
 CORE_MUTANTS: tuple[Mutant, ...] = (
-    # --- stamps and keys -----------------------------------------------------------------------------------------------
+    # --- stamps and keys ----------------------------------------------------------------------------------------------
     Mutant(
         "the clock does not follow",
         "reliable_write/clock.py",
@@ -45,7 +45,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         "CE14",
         noticed_by=(directed("operations", ""),),
     ),
-    # --- before the commit point ---------------------------------------------------------------------------------------
+    # --- before the commit point --------------------------------------------------------------------------------------
     Mutant(
         "stamps seen are not followed",
         _WITNESS,
@@ -62,7 +62,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         "G4",
         noticed_by=(faults("one put on a deleted key", "committer"),),
     ),
-    # --- the commit point: an entry ------------------------------------------------------------------------------------
+    # --- the commit point: an entry -----------------------------------------------------------------------------------
     Mutant(
         "the whole entry is not put before it is propagated",
         "reliable_write/commit.py",
@@ -103,7 +103,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         "G3",
         noticed_by=(late("commit_that_is_repeated"),),
     ),
-    # --- the commit point: a transaction -------------------------------------------------------------------------------
+    # --- the commit point: a transaction ------------------------------------------------------------------------------
     Mutant(
         "a transaction's unknown taken for refused",
         _TRANSACTED,
@@ -125,7 +125,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         _TRANSACTED,
         "stored.scope != prepared.transaction.receipt.scope",
         "not stored.scope",
-        "a duplicate is told",
+        "G5: who wrote it is told truly",
         noticed_by=(faults("one put with a key of its own", "committer"),),
     ),
     Mutant(
@@ -198,7 +198,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         _TRANSACTION,
         "        if operation.condition is not None:\n            cond",
         "        if operation.condition == '':\n            cond",
-        "conditions",
+        "a condition of the caller's holds",
         noticed_by=(faults("one put if absent, in vain", "committer"),),
     ),
     Mutant(
@@ -225,7 +225,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         "G6",
         noticed_by=(late("before_it_is_fenced"),),
     ),
-    # --- what a failure means ------------------------------------------------------------------------------------------
+    # --- what a failure means -----------------------------------------------------------------------------------------
     Mutant(
         "later read as older",
         _POLICY,
@@ -290,7 +290,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         "G6",
         noticed_by=(directed("store", "lost_answer"),),
     ),
-    # --- after the commit point ----------------------------------------------------------------------------------------
+    # --- after the commit point ---------------------------------------------------------------------------------------
     Mutant(
         "early acknowledgement",
         "reliable_write/first_attempt.py",
@@ -312,7 +312,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         "reliable_write/first_attempt.py",
         "        if write.journalled:\n",
         "        if write.skipped:\n",
-        "no entry is left",
+        "what is finished costs nothing more",
         noticed_by=(faults(ONE_PUT, "committer"),),
     ),
     Mutant(
@@ -384,16 +384,16 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         "reliable_write/finished.py",
         "            self._journal.finish(batch, Dead",
         "            self._journal.finish(batch[1:] or batch[:1], Dead",
-        "no entry is left",
+        "what is finished costs nothing more",
         noticed_by=(directed("finished", "adding_sends_nothing"),),
     ),
-    # --- entries -------------------------------------------------------------------------------------------------------
+    # --- entries ------------------------------------------------------------------------------------------------------
     Mutant(
         "an entry is changed without looking",
         _JOURNAL,
         '"attribute_exists(sk) AND epoch = :seen", names',
         '"attribute_not_exists(nothing)", names',
-        "entries are not made by updates",
+        "CE13: only a commit makes an entry",
         noticed_by=(late("ce13"),),
     ),
     Mutant(
@@ -401,7 +401,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         _JOURNAL,
         'Condition("attribute_exists(sk) AND epoch = :seen", {}',
         'Condition("attribute_exists(sk) OR attribute_exists(pk) OR epoch >= :seen", {}',
-        "a discard is told",
+        "G6 for operators: a discard that is told is one",
         noticed_by=(late("discard_is_of_what_was_seen"),),
     ),
     Mutant(
@@ -420,7 +420,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         "G1",
         noticed_by=(faults(ONE_PUT, "quarantine"),),
     ),
-    # --- those who finish and decide -----------------------------------------------------------------------------------
+    # --- those who finish and decide ----------------------------------------------------------------------------------
     Mutant(
         "late attempts are not late",
         _RECOVERY,
@@ -443,7 +443,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         _RECOVERY,
         "if place not in entry.skipped]",
         "if place]",
-        "a skip is told",
+        "G6 for operators: a skip that is told is one",
         noticed_by=(faults(ONE_PUT, "skip"),),
     ),
     Mutant(
@@ -451,7 +451,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         _OPERATORS,
         "            self._time.sleep(limits.LEASE_SECONDS)\n",
         "",
-        "a discard is told",
+        "G6 for operators: a discard that is told is one",
         noticed_by=(late("no_attempt_under_way"),),
     ),
     Mutant(
@@ -459,10 +459,10 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         _OPERATORS,
         "            entry = self._journal.quarantine(entry, told, deadline)\n        if",
         "        if",
-        "a discard is told",
+        "G6 for operators: a discard that is told is one",
         noticed_by=(late("not_overtaken_by_new"),),
     ),
-    # --- those who clean up --------------------------------------------------------------------------------------------
+    # --- those who clean up -------------------------------------------------------------------------------------------
     Mutant(
         "ghosts are left alone",
         "reliable_write/ghosts.py",
