@@ -494,7 +494,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         "current.began >= watch.clear_at + self._wait_seconds",
         "current.began >= watch.clear_at",
         "G3",
-        noticed_by=(directed("auditor", "not_a_second_earlier"),),
+        noticed_by=(late("tombstone_outlives"),),
     ),
     Mutant(
         "collected at once",
@@ -502,7 +502,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         "        return watch.quiet_since + self._wait_seconds + more_seconds",
         "        return watch.quiet_since",
         "G3",
-        noticed_by=(directed("auditor", "not_a_second_earlier"),),
+        noticed_by=(late("tombstone_outlives"),),
     ),
     Mutant(
         "collected beside an older entry",
@@ -526,7 +526,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         "current.began < since + 2 * self._wait_seconds",
         "current.began < since",
         "CE15",
-        noticed_by=(directed("auditor", "chunks_go_two_waits"),),
+        noticed_by=(directed("auditor", "ce15_a_slow_committer"),),
     ),
     Mutant(
         "receipts go at once",
