@@ -329,7 +329,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         "            if late:\n",
         "            if late and not item:\n",
         "G3",
-        noticed_by=(late("late_put_that_a_delete"),),
+        noticed_by=(faults("one put, fresh", "resume"), late("late_put_that_a_delete")),
     ),
     Mutant(
         "a put sent twice is not late",
@@ -427,7 +427,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         "deadline, late=True)",
         "deadline, late=False)",
         "G3",
-        noticed_by=(late("late_put_that_a_delete"),),
+        noticed_by=(faults("one put, fresh", "resume"), late("late_put_that_a_delete")),
     ),
     Mutant(
         "the entry goes before its operations",

@@ -10,7 +10,7 @@ import pytest
 from tests.proof.mutant import ROOT, Checker, Mutant, faults, is_content, judge
 from tests.proof.mutants import MUTANTS
 
-QUICK = ("early acknowledgement", "a late put takes nothing back")
+QUICK = ("early acknowledgement", "an older tombstone over a newer")
 
 
 def test_each_mutant_changes_a_text_that_is_there_exactly_once() -> None:
