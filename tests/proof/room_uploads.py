@@ -26,6 +26,7 @@ from tests.simulation.memory import Request
 from tests.unit.fakes import InlineWorkers
 
 LEDGER, URL, KEY = "uploads", "s3://bucket/p", "p/file"
+ADDRESS = f"s3://bucket/{KEY}"
 PART_BYTES = 8
 """Far below what S3 takes, so that thousands of cases take no hours; the sizes themselves are tried on an engine."""
 SMALL, LARGE, OTHER = b"small", bytes(range(2 * PART_BYTES + 3)), b"other"
@@ -88,12 +89,24 @@ class UploadCase(RoomCase):
 
     def apply(self, call: Any, request: Request) -> dict[str, Any]:
         if not hasattr(MemoryBucket, f"_{call}"):
-            return super().apply(call, request)
+            before = self.item(LEDGER, ADDRESS)
+            answer = super().apply(call, request)
+            self.check_ledger(before, self.item(LEDGER, ADDRESS))
+            return answer
         answer = self.bucket.apply(call, request)
         if call not in READS_OF_S3:
             self.effective.append(request)
         check(self.bucket.versions()[KEY] <= 1, "a second version of the object")
         return answer
+
+    @staticmethod
+    def check_ledger(before: dict[str, Any], after: dict[str, Any]) -> None:
+        """What is done stays so; of two who act on one sight of it one is refused."""
+        if before == after or not before:
+            return
+        check(before["state"] != {"S": "done"}, "what was done is changed")
+        if after.get("state") == {"S": "sending"}:
+            check(int(after["version"]["N"]) == int(before["version"]["N"]) + 1, "a claim that was not as it was seen")
 
     def renew(self, call: str) -> None:
         """As the thread does that renews the claims of a run, while parts are sent."""
@@ -173,7 +186,7 @@ class UploadCase(RoomCase):
         self.pass_seconds(1.0)
         self.check_pending()
         if self.foreign in (None, self.data):
-            item = self.item(LEDGER, f"s3://bucket/{KEY}")
+            item = self.item(LEDGER, ADDRESS)
             check(item.get("state") == {"S": "done"}, "it is there, and the ledger does not say so")
 
     def check_pending(self) -> None:
