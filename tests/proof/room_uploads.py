@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import hashlib
 import shutil
 import tempfile
 from collections import Counter
@@ -18,6 +19,7 @@ from reliable_write import UploadOnce, UploadReport, limits
 from reliable_write.clock import Deadline
 from reliable_write.dynamodb import CallName
 from reliable_write.uploads import once
+from reliable_write.uploads.objects import SHA256_METADATA
 from tests.proof.history import check
 from tests.proof.memory_bucket import MemoryBucket, MemoryS3
 from tests.proof.room_world import READS_OF_S3, MortalWire, RoomCase, RoomPlan, Scenario, Writer
@@ -30,6 +32,7 @@ ADDRESS = f"s3://bucket/{KEY}"
 PART_BYTES = 8
 """Far below what S3 takes, so that thousands of cases take no hours; the sizes themselves are tried on an engine."""
 SMALL, LARGE, OTHER = b"small", bytes(range(2 * PART_BYTES + 3)), b"other"
+CHANGED = LARGE[::-1]
 LOOK_SECONDS = 5.0
 """Fewer looks at what others are at: each of them is a request, and they are all alike."""
 PART_SECONDS = 4.0
@@ -138,11 +141,17 @@ class UploadCase(RoomCase):
         there = [one.data for one in self.bucket.stored[KEY]]
         if report.uploaded or report.already_there:
             check(there == [self.data], "told to be there, and is not")
+            right = self.foreign is not None or self.noted() == hashlib.sha256(self.data).hexdigest()
+            check(right, "another digest is noted than that of the content")
         if report.uploaded:
             check(self.foreign is None, "told to be uploaded, and is somebody else's")
         if report.different_content:
             check(there != [self.data], "told to be different, and is the same")
         check(self.told["uploaded"] <= 1, "told to be uploaded twice")
+
+    def noted(self) -> str:
+        """In the object's metadata: a ledger that was lost is made anew from that."""
+        return self.bucket.stored[KEY][-1].metadata[SHA256_METADATA]
 
     def complete(self) -> None:
         """Another process finishes it, whoever has died."""
@@ -220,6 +229,11 @@ class UploadCase(RoomCase):
         self.data = LARGE
         self.killed("upload_part", 3)
 
+    def begin_changed(self) -> None:
+        """The file is another one since."""
+        self.begin_dead_in_parts()
+        self.data = CHANGED
+
     def begin_dead_at_the_end(self) -> None:
         self.data = LARGE
         self.killed("complete_multipart_upload", 1)
@@ -260,6 +274,7 @@ UploadCase.scenarios = (
     Scenario("in parts", UploadCase.play_upload, UploadCase.begin_large),
     Scenario("one request, taken over", UploadCase.play_upload, UploadCase.begin_dead),
     Scenario("in parts, resumed", UploadCase.play_upload, UploadCase.begin_dead_in_parts),
+    Scenario("in parts, changed since", UploadCase.play_upload, UploadCase.begin_changed),
     Scenario("in parts, to be completed", UploadCase.play_upload, UploadCase.begin_dead_at_the_end),
     Scenario("in parts, of an upload that nobody noted", UploadCase.play_upload, UploadCase.begin_dead_unnoted),
     Scenario("there, and verified", UploadCase.play_twice, UploadCase.begin_there),
