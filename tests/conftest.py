@@ -65,8 +65,12 @@ def engine_pool() -> Iterator[EnginePool]:
 
 
 def _used(request: pytest.FixtureRequest, pool: EnginePool, name: str) -> Engine:
-    engine = pool.get(name)
-    request.node.user_properties.append(("engine", name))
+    return use(request, pool.get(name))
+
+
+def use(request: pytest.FixtureRequest, engine: Engine) -> Engine:
+    """Let the running test have this engine, unless it lacks what the test needs."""
+    request.node.user_properties.append(("engine", engine.name))
     for marker in request.node.iter_markers("needs"):
         _skip_without(engine, marker.args)
     return engine

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from reliable_write.testing.engines import Engine
+from reliable_write.testing.engines import ENGINES, Engine
+from tests.conformance.in_memory import LIMITS, InMemory
+from tests.conftest import EnginePool, use
 
 Json = dict[str, Any]
 CreateTable = Callable[..., str]
@@ -50,6 +52,17 @@ class Conformance:
             create_and_await(self.client(engine), name, schema)
             self._tables[known] = name
         return self._tables[known]
+
+
+@pytest.fixture(params=[*sorted(ENGINES), InMemory.name])
+def engine(request: pytest.FixtureRequest, engine_pool: EnginePool) -> Engine:
+    """Every engine in turn, started; and the tables of the simulation."""
+    if request.param != InMemory.name:
+        return use(request, engine_pool.get(request.param))
+    name = request.node.originalname
+    if name in LIMITS:
+        pytest.skip(f"not on {InMemory.name}: {LIMITS[name]}")
+    return use(request, InMemory())
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,18 @@
-"""Run simulated lives: `python -m tests.simulation --seeds 0:2000 [--jobs 2]`; `--seed 123 --trace` replays one."""
+"""Run simulated lives: `python -m tests.simulation --seeds 0:2000 [--jobs 2]`; `--seed 123 --trace` replays one.
+
+With `--narrow`, lives around one key, see `tests.simulation.narrow`.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.proof.ledger import VARIABLE, next_seed
-from tests.simulation.campaign import PART, Tally, Violation, campaign, missing, table
-from tests.simulation.life import Life
+from tests.simulation.campaign import CHUNK, LIVES, NARROW, PART, Tally, Violation, campaign, missing, table
 
 EVENTS_SHOWN = 40
 COMPLAINTS_SHOWN = 5
@@ -18,48 +21,51 @@ NIGHTLY_SEEDS = 20_000
 """From so many lives on, every point must have met every fault."""
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """0 where every promise was kept and every wanted cell reached."""
-    arguments = _parsed()
+    arguments = _parsed(argv)
+    part = NARROW if arguments.narrow else PART
     if arguments.seed is not None:
-        return _replay(arguments.seed, trace=arguments.trace)
-    start, stop = _range(arguments)
+        return _replay(arguments.seed, part, trace=arguments.trace)
+    start, stop = _range(arguments, part)
     total = Tally()
-    for tally in campaign(start, stop, jobs=arguments.jobs, stop_at_first=arguments.stop_at_first):
+    for tally in campaign(
+        start, stop, part=part, jobs=arguments.jobs, stop_at_first=arguments.stop_at_first, chunk=arguments.chunk
+    ):
         total.add(tally)
         _say(f"{total.counts['schedules']} of {stop - start}: {total.counts['violations']} violations")
-        if arguments.stop_at_first and total.violations:
-            break
-    _show(total, cells=arguments.cells)
+    _show(total, part, cells=arguments.cells)
     lacking = missing(total.cells, nightly=stop - start >= NIGHTLY_SEEDS) if arguments.coverage else []
     for cell in lacking:
         _say(f"never reached: {', '.join(cell)}")
     return 1 if total.violations or lacking else 0
 
 
-def _parsed() -> argparse.Namespace:
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", help="A:B, the end not included")
     parser.add_argument("--resume", type=int, help="so many seeds from where the ledger ends")
     parser.add_argument("--seed", type=int, help="one life")
     parser.add_argument("--trace", action="store_true", help="with --seed: show every call")
+    parser.add_argument("--narrow", action="store_true", help="lives around one key")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--chunk", type=int, default=CHUNK, help="seeds of one line in the ledger")
     parser.add_argument("--stop-at-first", action="store_true", help="end at the first violation")
     parser.add_argument("--cells", action="store_true", help="show which fault met whom, and how it ended")
     parser.add_argument("--coverage", action="store_true", help="fail where a wanted cell was never reached")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def _range(arguments: argparse.Namespace) -> tuple[int, int]:
+def _range(arguments: argparse.Namespace, part: str) -> tuple[int, int]:
     if arguments.resume is not None:
-        start = next_seed(Path(os.environ[VARIABLE]), PART)
+        start = next_seed(Path(os.environ[VARIABLE]), part)
         return start, start + arguments.resume
     first, _, last = (arguments.seeds or "0:1000").partition(":")
     return int(first), int(last)
 
 
-def _replay(seed: int, *, trace: bool) -> int:
-    life = Life(seed, fingerprint=True)
+def _replay(seed: int, part: str, *, trace: bool) -> int:
+    life = LIVES[part](seed, fingerprint=True)
     try:
         complaints = life.run()
     finally:
@@ -72,28 +78,29 @@ def _replay(seed: int, *, trace: bool) -> int:
     return 1 if complaints else 0
 
 
-def _show(total: Tally, *, cells: bool) -> None:
+def _show(total: Tally, part: str, *, cells: bool) -> None:
     if cells:
         for line in table(total.cells):
             _say(line)
     for name, count in sorted(total.counts.items()):
         _say(f"{name}: {count}")
     for violation in total.violations[:SHOWN_MAX]:
-        _show_violation(violation)
+        _show_violation(violation, part)
 
 
-def _show_violation(violation: Violation) -> None:
+def _show_violation(violation: Violation, part: str) -> None:
     _say(f"VIOLATION, seed {violation.seed}:")
     for complaint in violation.complaints[:COMPLAINTS_SHOWN]:
         _say(f"  {complaint}")
-    life = Life(violation.seed, fingerprint=True)
+    life = LIVES[part](violation.seed, fingerprint=True)
     try:
         life.run()
     except Exception as error:  # noqa: BLE001 - told above
         _say(f"  {error!r}")
     for event in (life.log or [])[-EVENTS_SHOWN // 2 :]:
         _say("    " + "  ".join(str(part) for part in event if part is not None))
-    _say(f"  replay: python -m tests.simulation --seed {violation.seed} --trace")
+    narrow = "--narrow " if part == NARROW else ""
+    _say(f"  replay: python -m tests.simulation {narrow}--seed {violation.seed} --trace")
 
 
 def _say(line: str) -> None:

@@ -39,10 +39,11 @@ def all_that_is_committed_is_applied(history: History) -> Iterator[Complaint]:
 def an_acknowledged_write_is_applied(history: History) -> Iterator[Complaint]:
     """G4 leans on it (CE16): who is told WRITTEN finds everything applied, or superseded."""
     landed = {one.write_id: one for one in reversed(history.landed)}
+    exactly = {(one.write_id, one.stamp): one for one in reversed(history.landed)}
     for write in history.writes:
         if write.told is None or write.write_id not in landed:
             continue
-        mine = landed[write.write_id]
+        mine = exactly.get((write.write_id, write.stamp or ""), landed[write.write_id])
         if mine.stamp in history.discarded:
             continue
         for deed in write.deeds:
@@ -70,6 +71,17 @@ def nothing_comes_back(history: History) -> Iterator[Complaint]:
                 yield f"G3: {tomb.stamp} deleted {place}, which is back as {shown.full}"
 
 
+def a_late_put_takes_itself_back(history: History) -> Iterator[Complaint]:
+    """G3, at once: a monitor that put what a delete later in order had deleted before does not leave it there. (What
+    first attempts leave, and requests that land when nobody waits for them any more, is the audit's.)
+    """
+    for put in history.late_puts:
+        changes = [one for one in history.changes[put.place] if one.step <= put.finished]
+        tombs = [one for one in history.tombs[put.place] if one.stamp > put.stamp and one.step < put.step]
+        if changes[-1].step == put.step and tombs:
+            yield f"G3: {put.stamp} was put late at {put.place}, which {tombs[-1].stamp} had deleted, and left there"
+
+
 def what_begins_later_comes_later(history: History) -> Iterator[Complaint]:
     """G4: real time."""
     firsts = [write for write in history.writes if write.told is not None and write.stamp and not write.duplicate]
@@ -85,18 +97,19 @@ def what_begins_later_comes_later(history: History) -> Iterator[Complaint]:
 
 def each_takes_effect_once(history: History) -> Iterator[Complaint]:
     """G5: one commit point per write id, and no mark is ever counted twice."""
-    stamps: defaultdict[str, set[str]] = defaultdict(set)
-    for one in history.landed:
-        stamps[one.write_id].add(one.stamp)
-    for write_id, found in sorted(stamps.items()):
-        if len(found) > 1:
+    landed: defaultdict[str, list[Landed]] = defaultdict(list)
+    for one in _once(history):
+        landed[one.write_id].append(one)
+    for write_id, found in sorted(landed.items()):
+        if len(found) > 1 and not _forgotten_between(history, write_id, found):
             yield f"G5: {write_id} took effect {len(found)} times"
     for (mark, stamp), count in sorted(Counter((one.mark or "", one.stamp) for one in history.landed).items()):
         if mark and count > 1:
             yield f"G5: the transaction of {mark} at {stamp} took effect {count} times"
+    again = {write.name for write in history.writes if write.write_id in history.forgotten}
     for place, changes in sorted(history.changes.items()):
         for change in changes:
-            twice = [name for name, count in (change.marks or {}).items() if count > 1]
+            twice = [name for name, count in (change.marks or {}).items() if count > 1 and name not in again]
             if twice:
                 yield f"G5: {twice[0]} counts twice at {place}"
                 break
@@ -127,6 +140,7 @@ CHECKERS: tuple[Checker, ...] = (
     an_acknowledged_write_is_applied,
     the_last_in_order_shows,
     nothing_comes_back,
+    a_late_put_takes_itself_back,
     what_begins_later_comes_later,
     each_takes_effect_once,
     what_was_told_is_true,
@@ -224,6 +238,13 @@ def _places(write: Write, *, but_deletes: bool = False) -> set[Place]:
 def _by_id(history: History) -> dict[str, Write]:
     """Scopes that share an idempotency key record the same operations."""
     return {write.write_id: write for write in history.writes if write.write_id is not None}
+
+
+def _forgotten_between(history: History, write_id: str, landed: list[Landed]) -> bool:
+    """Whether its receipt was over and collected before each time but the first."""
+    steps = sorted(one.step for one in landed)
+    gone = history.forgotten.get(write_id, ())
+    return all(any(before < step <= after for step in gone) for before, after in itertools.pairwise(steps))
 
 
 def _once(history: History) -> list[Landed]:

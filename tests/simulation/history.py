@@ -89,6 +89,16 @@ class Tomb:
     collected: bool = False
 
 
+@dataclass(frozen=True)
+class LatePut:
+    """A put that a monitor applied, and the moment at which the same monitor took its entry for finished."""
+
+    stamp: str
+    place: Place
+    step: int
+    finished: int
+
+
 @dataclass
 class History:
     """All of it."""
@@ -105,6 +115,10 @@ class History:
     """Stamps of entries that are quarantined in the end."""
     pending: set[str] = field(default_factory=set)
     """Stamps of entries that are still pending in the end."""
+    forgotten: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """When the receipts of a write id went that were old enough to go: later it is another write's."""
+    late_puts: list[LatePut] = field(default_factory=list)
+    """Noted in narrow lives only."""
 
     def born_at(self, stamp: str) -> int:
         """The step at which a stamp was taken."""

@@ -43,6 +43,8 @@ SHARDS: Final = 2
 SETTINGS: Final = Settings(system_table=SYSTEM, delete_finished_inline=True)
 MONITOR: Final = MonitorSettings(workers=4)
 EXISTS, ABSENT = "attribute_exists(id)", "attribute_not_exists(id)"
+SWEEPS_OF_NOTHING: Final = 0.2
+"""The share played of those that begin when the journal is empty: they took most of the time and told the least."""
 HEALING: Final = (0.0, 11.0, 25.0, 100.0, 320.0, 320.0, 320.0, 320.0, 320.0, 320.0)
 """Pauses between the sweeps in which everything must be finished: the longest is longer than any back-off."""
 
@@ -77,7 +79,25 @@ class Writer:
 
 
 class Life:
-    """What a seed brings about."""
+    """What a seed brings about. The figures that it draws from are attributes: directed lives have others, see
+    `tests.simulation.narrow`.
+    """
+
+    shards = SHARDS
+    skews: tuple[float, ...] = SKEWS
+    committers: tuple[int, ...] = (2, 2, 3)
+    scopes_each: tuple[int, ...] = (2, 3, 4)
+    start_seconds = 1.0
+    monitors: tuple[int, ...] = (1, 1, 2)
+    auditor_count = 1
+    """Where the life is slow."""
+    operator_rate = 0.3
+    deciding_rate = 0.2
+    """How often an operator does more than to retry."""
+    twin_rate, keyed_rate = 0.2, 0.25
+    conditions: tuple[str | None, ...] = (None, None, EXISTS, ABSENT)
+    idle_after_seconds, idle_seconds_max = 60.0, 900.0
+    audit_pauses: tuple[float, ...] = (30.0, W / 2, W + 1)
 
     def __init__(self, seed: int, *, fingerprint: bool = False) -> None:
         self.seed = seed
@@ -102,6 +122,7 @@ class Life:
         self.is_slow = self.random.random() < 0.25
         """Hours pass, and tombstones are collected."""
         self.committing = 0
+        self.buried = 0
         self.over = False
         self.last_begun = 0.0
         table_count = self.random.choice((1, 2, 2, 3))
@@ -118,7 +139,7 @@ class Life:
     def install(self) -> None:
         process = Process(self.line, "installer", "operator")
         deadline = Deadline.after(5, process)
-        write_installation(Store(Wire(process, self), process), SYSTEM, Installation(SHARDS, "strict"), deadline)
+        write_installation(Store(Wire(process, self), process), SYSTEM, Installation(self.shards, "strict"), deadline)
 
     # --- the whole ----------------------------------------------------------------------------------------------
 
@@ -134,13 +155,14 @@ class Life:
                 scope.discard()  # of those that died before their commit
 
     def live(self) -> None:
-        for _ in range(self.random.choice((2, 2, 3))):
+        for _ in range(self.random.choice(self.committers)):
             self.committer()
-        for _ in range(self.random.choice((1, 1, 2))):
+        for _ in range(self.random.choice(self.monitors)):
             self.monitor()
         if self.is_slow:
-            self.auditor()
-        if self.random.random() < 0.3:
+            for _ in range(self.auditor_count):
+                self.auditor()
+        if self.random.random() < self.operator_rate:
             self.operator()
         extra = 0
         while True:
@@ -164,16 +186,23 @@ class Life:
         return sum(self.weather.counts.values())
 
     def member(self, role: str) -> Member:
-        skew = self.random.choice(SKEWS)
+        skew = self.random.choice(self.skews)
         process = Process(self.line, f"{role}-{next(self.names)}", role, skew)
-        engine = assemble(Wire(process, self), SETTINGS, process, GreenWorkers(process), Events(Silent()))
+        engine = assemble(self.wire(process), SETTINGS, process, GreenWorkers(process), Events(Silent()))
         member = Member(process, engine)
         self.members.append(member)
         self.by_process[id(process)] = member
         return member
 
+    def wire(self, process: Process) -> Wire:
+        """Its network."""
+        return Wire(process, self)
+
     def look_for_dead(self) -> None:
         """A dead process is replaced by another one."""
+        if self.line.killed == self.buried:
+            return
+        self.buried = self.line.killed
         for member in self.members:
             process = member.process
             if process.killed and process.role != "gone":
@@ -193,15 +222,18 @@ class Life:
     def committer(self) -> None:
         member = self.member("committer")
         self.committing += 1
-        count = self.random.choice((2, 3, 4))
-        member.process.spawn(lambda: self.commit_scopes(member, count), delay=self.random.random())
+        count = self.random.choice(self.scopes_each)
+        member.process.spawn(lambda: self.commit_scopes(member, count), delay=self.start_seconds * self.random.random())
 
     def commit_scopes(self, member: Member, count: int) -> None:
         for _ in range(count):
             self.commit_scope(member)
-            pauses = (0.0, 0.1, 5.0, W / 2, 2 * W + 100) if self.is_slow else (0.0, 0.01, 0.1, 1.0, 9.0)
-            member.process.sleep(self.random.choice(pauses) * self.random.random())
+            member.process.sleep(self.random.choice(self.pauses()) * self.random.random())
         self.committing -= 1
+
+    def pauses(self) -> tuple[float, ...]:
+        """Between the scopes of a committer, at most."""
+        return (0.0, 0.1, 5.0, W / 2, 2 * W + 100) if self.is_slow else (0.0, 0.01, 0.1, 1.0, 9.0)
 
     def commit_scope(self, member: Member) -> None:
         name, key, deeds = self.plan()
@@ -226,14 +258,14 @@ class Life:
             self.seen["replays: commit again"] += 1
 
     def plan(self) -> tuple[str, str | None, tuple[Did, ...]]:
-        if self.keyed and self.random.random() < 0.2:
+        if self.keyed and self.random.random() < self.twin_rate:
             self.seen["replays: twin"] += 1
             return self.random.choice(self.keyed)
         name = f"w{next(self.numbers)}"
         most = min(len(self.places), 4)
         places = self.random.sample(self.places, self.random.randint(1, most))
         deeds = tuple(self.deed(place) for place in places)
-        key = f"key-{name}" if self.random.random() < 0.25 else None
+        key = f"key-{name}" if self.random.random() < self.keyed_rate else None
         if key is not None:
             self.keyed.append((name, key, deeds))
         return name, key, deeds
@@ -242,7 +274,7 @@ class Life:
         kind = self.random.choice(self.kinds)
         if kind == "check":
             return Did(kind, place, self.random.choice((EXISTS, ABSENT)))
-        condition = None if kind in ("put", "delete") else self.random.choice((None, None, EXISTS, ABSENT))
+        condition = None if kind in ("put", "delete") else self.random.choice(self.conditions)
         return Did(kind, place, condition)
 
     def try_commit(self, member: Member, scope: ReliableWriteScope, write: Write, strategy: Any) -> None:
@@ -288,11 +320,12 @@ class Life:
         sweeper = self.sweeper(member)
         pause = 4.0
         while not self.over:
-            monitors = [one.process.name for one in self.members if one.process.role == "monitor"]
-            sweeper.sweep(monitors, one_shot=False, wait=True)
-            self.seen["sweeps"] += 1
-            idle = self.line.now - self.last_begun > 60
-            pause = min(900.0, pause * 1.6) if idle else 4.0
+            if self.records("J#") or self.random.random() < SWEEPS_OF_NOTHING:
+                monitors = [one.process.name for one in self.members if one.process.role == "monitor"]
+                sweeper.sweep(monitors, one_shot=False, wait=True)
+                self.seen["sweeps"] += 1
+            idle = self.line.now - self.last_begun > self.idle_after_seconds
+            pause = min(self.idle_seconds_max, pause * 1.6) if idle else 4.0
             member.process.sleep(pause * (0.75 + 0.25 * self.random.random()))
 
     def auditor(self) -> None:
@@ -303,7 +336,7 @@ class Life:
         auditor = Auditor(member.engine, AuditSettings())
         while not self.over:
             self.note_audit(auditor)
-            member.process.sleep(self.random.choice((30.0, W / 2, W + 1)) * (0.5 + self.random.random()))
+            member.process.sleep(self.random.choice(self.audit_pauses) * (0.5 + self.random.random()))
 
     def note_audit(self, auditor: Auditor) -> None:
         report = auditor.run_once()
@@ -321,7 +354,11 @@ class Life:
             entries = member.engine.recovery.look().entries
             if entries:
                 entry = self.random.choice(entries)
-                deeds = ("retry", "retry", "quarantine", "discard") if self.random.random() < 0.2 else ("retry",)
+                deeds = (
+                    ("retry", "retry", "quarantine", "discard")
+                    if self.random.random() < self.deciding_rate
+                    else ("retry",)
+                )
                 self.operate(member, self.random.choice(deeds), entry.write_id)
             member.process.sleep(self.random.choice((3.0, 15.0, 60.0)) + (W / 2 if self.is_slow else 0.0))
 

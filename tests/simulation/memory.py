@@ -27,9 +27,10 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator_module.eq,
     "<": operator_module.lt,
     "<=": operator_module.le,
+    ">": operator_module.gt,
     ">=": operator_module.ge,
 }
-_TOKENS = re.compile(r"\s*(attribute_not_exists|attribute_exists|AND|OR|<>|>=|<=|[()=<,+]|[#:]?\w+)")
+_TOKENS = re.compile(r"\s*(attribute_not_exists|attribute_exists|AND|OR|>=|<=|<>|[()=<>,+]|[#:]?\w+)")
 
 
 @dataclass
@@ -38,7 +39,22 @@ class Table:
     items: dict[str, WireItem] = field(default_factory=dict)
 
     def place(self, item: WireItem) -> str:
-        return "\0".join(f"{next(iter(item[name].values()))}" for name in self.key_names)
+        """All its keys are strings."""
+        try:
+            return "\0".join([item[name]["S"] for name in self.key_names])
+        except KeyError:
+            raise invalid() from None
+
+    def place_of(self, key: WireItem) -> str:
+        """The same for what must be a key and nothing else."""
+        if len(key) != len(self.key_names):
+            raise invalid()
+        return self.place(key)
+
+
+def invalid() -> CallFailed:
+    """What DynamoDB calls a ValidationException."""
+    return CallFailed(FailureKind.VALIDATION, "ValidationException", None)
 
 
 class MemoryTables:
@@ -82,8 +98,8 @@ class MemoryTables:
 
     def _get_item(self, request: Request) -> dict[str, Any]:
         table = self._table(request["TableName"])
-        item = table.items.get(table.place(request["Key"]))
-        return {} if item is None else {"Item": dict(item)}
+        item = table.items.get(table.place_of(request["Key"]))
+        return {} if item is None else {"Item": _projected(item, request)}
 
     def _put_item(self, request: Request) -> dict[str, Any]:
         table = self._table(request["TableName"])
@@ -94,17 +110,19 @@ class MemoryTables:
 
     def _delete_item(self, request: Request) -> dict[str, Any]:
         table = self._table(request["TableName"])
-        place = table.place(request["Key"])
+        place = table.place_of(request["Key"])
         self._check(request, table.items.get(place))
-        table.items.pop(place, None)
-        return {}
+        found = table.items.pop(place, None)
+        return {"Attributes": found} if found and request.get("ReturnValues") == "ALL_OLD" else {}
 
     def _update_item(self, request: Request) -> dict[str, Any]:
         table = self._table(request["TableName"])
-        place = table.place(request["Key"])
+        place = table.place_of(request["Key"])
         self._check(request, table.items.get(place))
         item = dict(table.items.get(place) or request["Key"])
         _update(item, request)
+        if table.place(item) != place:
+            raise invalid()
         table.items[place] = item
         return {"Attributes": dict(item)}
 
@@ -112,7 +130,8 @@ class MemoryTables:
         """The token is not honoured, as ten minutes later: the same bytes may take effect twice."""
         actions = [next(iter(action.items())) for action in request["TransactItems"]]
         places = [(part["TableName"], self._place(part)) for _, part in actions]
-        assert len(set(places)) == len(places) <= 100
+        if not len(set(places)) == len(places) <= 100:
+            raise invalid()
         reasons = [self._reason(part) for _, part in actions]
         if any(reason.refused for reason in reasons):
             raise TransactionCancelled(reasons)
@@ -122,7 +141,8 @@ class MemoryTables:
         return {}
 
     def _place(self, part: Request) -> str:
-        return self._table(part["TableName"]).place(part.get("Item") or part["Key"])
+        table = self._table(part["TableName"])
+        return table.place(part["Item"]) if "Item" in part else table.place_of(part["Key"])
 
     def _reason(self, part: Request) -> CancelReason:
         found = self._table(part["TableName"]).items.get(self._place(part))
@@ -133,9 +153,11 @@ class MemoryTables:
         return CancelReason(None)
 
     def _query(self, request: Request) -> dict[str, Any]:
-        assert request["KeyConditionExpression"] == "pk = :pk"
+        backwards = not request.get("ScanIndexForward", True)
+        if request["KeyConditionExpression"] != "pk = :pk":
+            return self._page(request, _holding("KeyConditionExpression", request), backwards=backwards)
         wanted = request["ExpressionAttributeValues"][":pk"]
-        return self._page(request, lambda item: item["pk"] == wanted)
+        return self._page(request, lambda item: item["pk"] == wanted, backwards=backwards)
 
     def _scan(self, request: Request) -> dict[str, Any]:
         return self._page(request, lambda _: True, backwards=self.backwards)
@@ -148,29 +170,47 @@ class MemoryTables:
             after = table.place(start)
             found = [(place, item) for place, item in found if (place < after if backwards else place > after)]
         size = min(self.page_items, request.get("Limit", self.page_items))
-        page = [_projected(item, request) for _, item in found[:size]]
-        if len(found) <= size:
-            return {"Items": page}
-        return {"Items": page, "LastEvaluatedKey": {name: found[size - 1][1][name] for name in table.key_names}}
+        read = [item for _, item in found[:size]]
+        shown = list(filter(_holding("FilterExpression", request), read)) if "FilterExpression" in request else read
+        page: dict[str, Any] = {
+            "Items": [_projected(item, request) for item in shown],
+            "Count": len(shown),
+            "ScannedCount": len(read),
+        }
+        if len(found) > size:
+            page["LastEvaluatedKey"] = {name: found[size - 1][1][name] for name in table.key_names}
+        return page
 
     def _batch_get_item(self, request: Request) -> dict[str, Any]:
+        asked = request["RequestItems"]
+        if not 0 < sum(len(wanted["Keys"]) for wanted in asked.values()) <= 100:
+            raise invalid()
         return {
-            "Responses": {name: list(self._found(name, wanted)) for name, wanted in request["RequestItems"].items()}
+            "Responses": {name: list(self._found(name, wanted)) for name, wanted in asked.items()},
+            "UnprocessedKeys": {},
         }
 
     def _found(self, name: str, wanted: Request) -> Iterator[WireItem]:
         table = self._table(name)
-        for key in wanted["Keys"]:
-            item = table.items.get(table.place(key))
+        places = [table.place_of(key) for key in wanted["Keys"]]
+        if len(set(places)) < len(places):
+            raise invalid()
+        for place in places:
+            item = table.items.get(place)
             if item is not None:
                 yield _projected(item, wanted)
 
     def _batch_write_item(self, request: Request) -> dict[str, Any]:
-        for name, rows in request["RequestItems"].items():
-            assert 0 < len(rows) <= 25
-            for row in rows:
-                self._table(name).items.pop(self._table(name).place(row["DeleteRequest"]["Key"]), None)
-        return {}
+        rows = [(self._table(name), row) for name, rows in request["RequestItems"].items() for row in rows]
+        changes = [(table, _written(table, row), row) for table, row in rows]
+        if not 0 < len({(id(table), place) for table, place, _ in changes}) == len(changes) <= 25:
+            raise invalid()
+        for table, place, row in changes:
+            if "PutRequest" in row:
+                table.items[place] = dict(row["PutRequest"]["Item"])
+            else:
+                table.items.pop(place, None)
+        return {"UnprocessedItems": {}}
 
     def _describe_table(self, request: Request) -> dict[str, Any]:
         table = self._table(request["TableName"])
@@ -178,6 +218,7 @@ class MemoryTables:
         return {
             "Table": {
                 "TableName": request["TableName"],
+                "TableStatus": "ACTIVE",
                 "AttributeDefinitions": [{"AttributeName": name, "AttributeType": "S"} for name in table.key_names],
                 "KeySchema": [
                     {"AttributeName": name, "KeyType": role} for name, role in zip(table.key_names, roles, strict=False)
@@ -186,14 +227,31 @@ class MemoryTables:
         }
 
     def _check(self, request: Request, found: WireItem | None) -> None:
-        holds = _compiled(request["ConditionExpression"])
+        text = request.get("ConditionExpression")
+        if text is None:
+            return
         names, values = request.get("ExpressionAttributeNames", {}), request.get("ExpressionAttributeValues", {})
-        if not holds(found or {}, names, values):
-            raise ConditionRefused(None if found is None or not self.tells_old_items else dict(found))
+        if not _compiled(text)(found or {}, names, values):
+            told = self.tells_old_items and request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
+            raise ConditionRefused(dict(found) if found is not None and told else None)
+
+
+def _holding(member: str, request: Request) -> Callable[[WireItem], bool]:
+    """Whether this expression of the request holds for an item."""
+    holds = _compiled(request[member])
+    names, values = request.get("ExpressionAttributeNames", {}), request.get("ExpressionAttributeValues", {})
+    return lambda item: holds(item, names, values)
+
+
+def _written(table: Table, row: Mapping[str, Any]) -> str:
+    """Where one row of a batch writes."""
+    return (
+        table.place(row["PutRequest"]["Item"]) if "PutRequest" in row else table.place_of(row["DeleteRequest"]["Key"])
+    )
 
 
 def _projected(item: WireItem, request: Request) -> WireItem:
-    names = [request["ExpressionAttributeNames"][part] for part in _listed(request.get("ProjectionExpression", ""))]
+    names = [_name(part, request) for part in _listed(request.get("ProjectionExpression", ""))]
     return {name: item[name] for name in names if name in item} if names else dict(item)
 
 
@@ -231,7 +289,7 @@ def _added(before: dict[str, Any] | None, added: dict[str, Any]) -> dict[str, An
 
 def _sum(values: list[dict[str, Any]]) -> dict[str, Any]:
     if len(values) > 1 and not all("N" in value for value in values):
-        raise CallFailed(FailureKind.VALIDATION, "ValidationException", None)
+        raise invalid()
     return values[0] if len(values) == 1 else {"N": str(sum(int(value["N"]) for value in values))}
 
 
@@ -239,9 +297,11 @@ def _operand(text: str, item: WireItem, request: Request) -> dict[str, Any]:
     if match := re.fullmatch(r"if_not_exists\((.+), (.+)\)", text):
         name = _name(match[1], request)
         return item[name] if name in item else _operand(match[2], item, request)
-    value: dict[str, Any] = (
-        request["ExpressionAttributeValues"][text] if text.startswith(":") else item[_name(text, request)]
+    value: dict[str, Any] | None = (
+        request["ExpressionAttributeValues"][text] if text.startswith(":") else item.get(_name(text, request))
     )
+    if value is None:
+        raise invalid()
     return value
 
 
@@ -298,9 +358,8 @@ class _Expression:
             return lambda item, names, _values: (names.get(name, name) in item) == wanted
         operator, value = self._rest.pop(0), self._rest.pop(0)
         if operator == "<>":
-            return lambda item, names, values: (
-                not _compares(_COMPARE["="], item.get(names.get(token, token)), values[value])
-            )
+            same = _COMPARE["="]
+            return lambda item, names, values: not _compares(same, item.get(names.get(token, token)), values[value])
         compare = _COMPARE[operator]
         return lambda item, names, values: _compares(compare, item.get(names.get(token, token)), values[value])
 
