@@ -1,12 +1,8 @@
-"""Guards of counters, locks, records and uploads, to be taken out one by one by `python -m tests.proof.mutants`.
-
-`ROOM_MUTANTS` are mutants as the others are; `checkers_of` says who judges one of them: the enumeration of its room,
-then the room's own tests that need no engine.
-"""
+"""The guards of counters, locks, records and uploads, each taken out, with the scenario that notices it beside it."""
 
 from __future__ import annotations
 
-from tests.proof.mutants import Checker, Mutant
+from tests.proof.mutant import Mutant, rooms, tests
 
 _ONCE, _SLOTS = "reliable_write/counters/once.py", "reliable_write/counters/slots.py"
 _STEPS, _ITEMS = "reliable_write/counters/steps.py", "reliable_write/locks/items.py"
@@ -20,6 +16,7 @@ COUNTERS: tuple[Mutant, ...] = (
         "OR #floor < :stamp)) OR #slot < :stamp)",
         "OR #floor < :stamp)) OR attribute_exists(#slot))",
         "a step counts once",
+        noticed_by=(rooms("counters", "add to one that is not there"),),
     ),
     Mutant(
         "a step does not look at the floor",
@@ -27,6 +24,7 @@ COUNTERS: tuple[Mutant, ...] = (
         "OR #floor < :stamp)) OR",
         "OR attribute_exists(#floor))) OR",
         "a step counts once",
+        noticed_by=(rooms("counters", "add to one that others use, and collect"),),
     ),
     Mutant(
         "a slot removed and the floor left",
@@ -34,6 +32,7 @@ COUNTERS: tuple[Mutant, ...] = (
         "        raised += [] if high_enough else",
         "        raised += [] if high_enough or values else",
         "a step counts once",
+        noticed_by=(rooms("counters", "add to one that others use, and collect"),),
     ),
     Mutant(
         "what may be applied is tried anew",
@@ -41,6 +40,7 @@ COUNTERS: tuple[Mutant, ...] = (
         "        if attempt.ambiguous and standing is not Standing.OUTRUN:",
         "        if attempt.settled and standing is not Standing.OUTRUN:",
         "a step counts once",
+        noticed_by=(tests("directed tests", "tests/unit/test_counter_faults.py", "collected_early"),),
     ),
     Mutant(
         "a step without an answer is told as refused",
@@ -48,6 +48,7 @@ COUNTERS: tuple[Mutant, ...] = (
         "        if attempt.ambiguous:\n            self._raise_unknown(attempt, failure)",
         "        if attempt.settled:\n            self._raise_unknown(attempt, failure)",
         "unknown is told",
+        noticed_by=(rooms("counters", "add to one that is not there"),),
     ),
     Mutant(
         "settled without a fence",
@@ -55,6 +56,7 @@ COUNTERS: tuple[Mutant, ...] = (
         "            place.engine.store.change(place.table, place.key, update, condition, deadline)\n",
         "            assert place.engine.store and update and condition and deadline\n",
         "unknown is told truly",
+        noticed_by=(rooms("counters", "add to one that is not there"),),
     ),
     Mutant(
         "the next step does not settle the one before",
@@ -62,6 +64,7 @@ COUNTERS: tuple[Mutant, ...] = (
         "        if doubtful is None:\n",
         "        if doubtful is None or doubtful.ambiguous:\n",
         "unknown can be told",
+        noticed_by=(rooms("counters", "add, close, add"),),
     ),
     Mutant(
         "a handle steps from what it has not seen",
@@ -69,6 +72,7 @@ COUNTERS: tuple[Mutant, ...] = (
         '        return "#v = :seen"',
         '        return "(attribute_exists(#v) OR #v = :seen)"',
         "out of sync is told",
+        noticed_by=(rooms("counters", "a handle, stepping"),),
     ),
     Mutant(
         "a bound is looked at where there is nothing",
@@ -76,6 +80,7 @@ COUNTERS: tuple[Mutant, ...] = (
         'else "#v >= :limit"',
         'else "(attribute_exists(#v) OR #v >= :limit)"',
         "bounds",
+        noticed_by=(rooms("counters", "subtract at a bound"),),
     ),
     Mutant(
         "a block of ids over another",
@@ -83,6 +88,7 @@ COUNTERS: tuple[Mutant, ...] = (
         '{"#key": block.hash_name}',
         '{"#key": "nothing"}',
         "the same ids for a key",
+        noticed_by=(rooms("counters", "ids with a key"),),
     ),
     Mutant(
         "a key that is not used",
@@ -90,6 +96,7 @@ COUNTERS: tuple[Mutant, ...] = (
         "idempotency_key=key, independent",
         "idempotency_key=None, independent",
         "once for a key",
+        noticed_by=(rooms("counters", "add with a key"),),
     ),
     Mutant(
         "repaired without looking",
@@ -97,6 +104,7 @@ COUNTERS: tuple[Mutant, ...] = (
         'Condition("#v = :seen"',
         'Condition("(attribute_exists(#v) OR #v = :seen)"',
         "no step is lost",
+        noticed_by=(rooms("counters", "repair"),),
     ),
 )
 LOCKS: tuple[Mutant, ...] = (
@@ -106,6 +114,7 @@ LOCKS: tuple[Mutant, ...] = (
         '"#id = :seen_id AND #token = :seen_token AND #beat = :seen_beat"',
         '"#id = :seen_id AND #token = :seen_token AND #beat >= :seen_beat"',
         "a holder lives",
+        noticed_by=(rooms("locks", "take over from the dead"),),
     ),
     Mutant(
         "taken though somebody holds it",
@@ -113,6 +122,7 @@ LOCKS: tuple[Mutant, ...] = (
         '("attribute_not_exists(#id)", {})',
         '("attribute_not_exists(#nothing) OR attribute_not_exists(#id)", {})',
         "one holder",
+        noticed_by=(rooms("locks", "take and release, fresh"),),
     ),
     Mutant(
         "taken for had, whoever has it",
@@ -120,6 +130,7 @@ LOCKS: tuple[Mutant, ...] = (
         "        if state.lease_id != lease_id or ends.passed():",
         "        if ends.passed():",
         "one holder",
+        noticed_by=(rooms("locks", "take and release, fresh"),),
     ),
     Mutant(
         "taken over before a lease has passed",
@@ -127,6 +138,7 @@ LOCKS: tuple[Mutant, ...] = (
         "if sight.remaining_seconds <= 0 else",
         "if sight.remaining_seconds <= 5 else",
         "a holder lives",
+        noticed_by=(rooms("locks", "take and release, fresh"),),
     ),
     Mutant(
         "a token that does not grow",
@@ -134,6 +146,7 @@ LOCKS: tuple[Mutant, ...] = (
         "if_not_exists(#token, :begin) + :one",
         "if_not_exists(#token, :begin) + :zero",
         "fencing",
+        noticed_by=(rooms("locks", "take and release, fresh"),),
     ),
     Mutant(
         "a release takes the token off",
@@ -141,6 +154,7 @@ LOCKS: tuple[Mutant, ...] = (
         '"REMOVE #owner, #id, #beat, #lease, #since"',
         '"REMOVE #owner, #id, #beat, #lease, #since, #token"',
         "fencing",
+        noticed_by=(rooms("locks", "take and release, fresh"),),
     ),
     Mutant(
         "a zombie's guard holds",
@@ -148,6 +162,7 @@ LOCKS: tuple[Mutant, ...] = (
         '"#id = :id AND #token = :token", names',
         '"attribute_exists(#token) OR #id = :id OR #token = :token", names',
         "fencing",
+        noticed_by=(rooms("locks", "renew"),),
     ),
     Mutant(
         "renewed and released by anybody",
@@ -155,6 +170,7 @@ LOCKS: tuple[Mutant, ...] = (
         '"#id = :id AND #token = :token", values',
         '"(attribute_exists(#token) OR #id = :id OR #token = :token)", values',
         "one holder",
+        noticed_by=(rooms("locks", "take over from the dead"),),
     ),
     Mutant(
         "it waits for itself",
@@ -162,6 +178,7 @@ LOCKS: tuple[Mutant, ...] = (
         "our_prefix is not None and",
         "our_prefix is None and",
         "its own is known again",
+        noticed_by=(rooms("locks", "take over from the dead"),),
     ),
     Mutant(
         "a lost lock is told as kept",
@@ -169,6 +186,7 @@ LOCKS: tuple[Mutant, ...] = (
         "        kept = released.done or (released.unclear and self._in_time)",
         "        kept = released.done or self._in_time or not released.unclear",
         "lost is told",
+        noticed_by=(rooms("locks", "take over from the dead"),),
     ),
     Mutant(
         "one of two is kept where the other is not had",
@@ -176,18 +194,25 @@ LOCKS: tuple[Mutant, ...] = (
         "            undo.push(taken[id(lock)])\n",
         "",
         "all or none",
+        noticed_by=(rooms("locks", "two at once"),),
     ),
 )
 RECORDS: tuple[Mutant, ...] = (
     Mutant(
-        "put over what is later",
+        "a record put over a later one",
         _VERSIONS,
         'return Given("#version = :version", names, same)',
         'return Given("(attribute_exists(#version) OR #version = :version)", names, same)',
         "no lost update",
+        noticed_by=(rooms("records", "put over it, twice"),),
     ),
     Mutant(
-        "a version that does not grow", _VERSIONS, "        return local + 1\n", "        return local\n", "versions"
+        "a record's version does not grow",
+        _VERSIONS,
+        "        return local + 1\n",
+        "        return local\n",
+        "versions",
+        noticed_by=(rooms("records", "put a new one"),),
     ),
     Mutant(
         "a mark with the version before",
@@ -195,6 +220,7 @@ RECORDS: tuple[Mutant, ...] = (
         "stored(self._version.field, following)",
         "stored(self._version.field, local if following else local)",
         "versions",
+        noticed_by=(rooms("records", "shared: update"),),
     ),
     Mutant(
         "an unknown update is made anew",
@@ -204,6 +230,7 @@ RECORDS: tuple[Mutant, ...] = (
         "                if seconds < deadline.remaining_seconds():\n"
         "                    raise CommitFailedError('', retryable=True) from unknown\n",
         "an update counts once",
+        noticed_by=(rooms("records", "shared: update"),),
     ),
     Mutant(
         "a read that does not look",
@@ -211,6 +238,7 @@ RECORDS: tuple[Mutant, ...] = (
         "known is not None and self._read_serial() == known:",
         "known is not None:",
         "a stale one is noticed",
+        noticed_by=(rooms("records", "shared: put a copy"),),
     ),
     Mutant(
         "a new one that does not go on from the mark",
@@ -218,6 +246,7 @@ RECORDS: tuple[Mutant, ...] = (
         "        if not seen.mark:\n",
         "        if not seen.mark or record:\n",
         "deleted ones are made anew",
+        noticed_by=(rooms("records", "shared: create over a mark"),),
     ),
 )
 UPLOADS: tuple[Mutant, ...] = (
@@ -227,6 +256,7 @@ UPLOADS: tuple[Mutant, ...] = (
         'Condition("attribute_not_exists(#k)", {"#k": KEY}, {})',
         'Condition("attribute_not_exists(#k)", {"#k": "nothing"}, {})',
         "what is done stays so",
+        noticed_by=(rooms("uploads", "in parts"),),
     ),
     Mutant(
         "moved without looking at the version",
@@ -234,6 +264,7 @@ UPLOADS: tuple[Mutant, ...] = (
         '"#v = :v AND #a = :a AND #s = :sending"',
         '"(attribute_exists(#v) OR #v = :v) AND #a = :a AND #s = :sending"',
         "one holds a claim",
+        noticed_by=(rooms("uploads", "in parts"),),
     ),
     Mutant(
         "moved though it is done",
@@ -241,6 +272,7 @@ UPLOADS: tuple[Mutant, ...] = (
         '"#v = :v AND #a = :a AND #s = :sending"',
         '"#a = :a AND (attribute_exists(#s) OR #v = :v OR #s = :sending)"',
         "what is done stays so",
+        noticed_by=(rooms("uploads", "in parts"),),
     ),
     Mutant(
         "done twice",
@@ -248,6 +280,7 @@ UPLOADS: tuple[Mutant, ...] = (
         '"attribute_not_exists(#k) OR #s <> :done"',
         '"attribute_not_exists(#k) OR attribute_exists(#s) OR #s <> :done"',
         "what is done stays so",
+        noticed_by=(rooms("uploads", "one request"),),
     ),
     Mutant(
         "put over an object",
@@ -255,6 +288,7 @@ UPLOADS: tuple[Mutant, ...] = (
         "            Body=data,\n            IfNoneMatch=ONLY_IF_ABSENT,\n",
         "            Body=data,\n",
         "one version",
+        noticed_by=(rooms("uploads", "one request"),),
     ),
     Mutant(
         "completed over an object",
@@ -262,6 +296,7 @@ UPLOADS: tuple[Mutant, ...] = (
         "for number in sorted(parts)]},\n            IfNoneMatch=ONLY_IF_ABSENT,\n",
         "for number in sorted(parts)]},\n",
         "one version",
+        noticed_by=(rooms("uploads", "in parts"),),
     ),
     Mutant(
         "other content taken for ours",
@@ -269,6 +304,7 @@ UPLOADS: tuple[Mutant, ...] = (
         "        if (sha256, found.size) != (task.content.sha256, task.content.size):\n",
         "        if found.size < 0:\n",
         "content is told",
+        noticed_by=(rooms("uploads", "somebody else's, different"),),
     ),
     Mutant(
         "uploaded is told by two",
@@ -276,6 +312,7 @@ UPLOADS: tuple[Mutant, ...] = (
         "mine = by is By.SENT and (known is None or known.by is By.FOUND)",
         "mine = by is By.SENT",
         "uploaded is told once",
+        noticed_by=(rooms("uploads", "in parts"),),
     ),
     Mutant(
         "an upload of another content is resumed",
@@ -283,25 +320,7 @@ UPLOADS: tuple[Mutant, ...] = (
         "        resumed = seen.upload is not None and (seen.sha256, seen.size) == (sha256, size)\n",
         "        resumed = seen.upload is not None\n",
         "content is told",
+        noticed_by=(rooms("uploads", "in parts, changed since"),),
     ),
 )
 ROOM_MUTANTS: tuple[Mutant, ...] = (*COUNTERS, *LOCKS, *RECORDS, *UPLOADS)
-
-_QUIET = ("-q", "-x", "-p", "no:cacheprovider")
-_UNIT = {
-    "counters": ("tests/unit/test_counter_faults.py",),
-    "locks": ("tests/unit/locks",),
-    "records": ("tests/unit/records/test_versions.py", "tests/unit/records/test_watch.py"),
-    "uploads": ("tests/unit/test_uploads_files.py",),
-}
-
-
-def checkers_of(mutant: Mutant) -> tuple[Checker, ...]:
-    """Who judges it, first those that find out soonest."""
-    room = mutant.file.split("/")[1]
-    enumeration = ("-m", "tests.proof.rooms", "--room", room, "--stop-at-first")
-    return (
-        Checker(f"each 7th fault in {room}", (*enumeration, "--every", "7")),
-        Checker(f"all faults in {room}", enumeration),
-        Checker(f"unit tests of {room}", ("-m", "pytest", *_QUIET, *_UNIT[room])),
-    )
