@@ -97,6 +97,12 @@ def faults(shape: str, actor: Actor) -> Checker:
     return points(f"{shape}; {actor}", "--shape", shape, "--actor", actor)
 
 
+def rooms(room: str, scenario: str) -> Checker:
+    """Every fault at every request of one scenario in one of the rooms."""
+    chosen = ("--room", room, "--scenario", scenario, "--stop-at-first")
+    return Checker("single faults, rooms", ("-m", "tests.proof.rooms", *chosen), _VIOLATION, f"{room}, {scenario}")
+
+
 def lives(start: int, stop: int) -> Checker:
     """Simulated lives of these seeds."""
     seeds = f"{start}:{stop}"
