@@ -126,7 +126,7 @@ class Life:
         keys = "xy"[: self.random.choice((1, 2, 2))]
         self.table_names = TABLES[:table_count]
         self.places: tuple[Place, ...] = tuple((table, key) for table in self.table_names for key in keys)
-        self.kinds = KINDS if self.random.random() < 0.7 else PLAIN
+        self.kinds: tuple[str, ...] = KINDS if self.random.random() < 0.7 else PLAIN
         self.tables = MemoryTables(page_items=10, tells_old_items=self.random.random() < 0.8)
         self.tables.create(SYSTEM, "pk", "sk")
         for table in self.table_names:

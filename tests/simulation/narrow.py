@@ -69,14 +69,16 @@ CROSSING: Final = Theme(
 )
 ORPHANS: Final = Theme(
     "what the dead left behind is finished at once, around an update",
-    kinds=("put", "put", "delete", "delete", "update"),
+    kinds=("put", "delete", "update"),
     conditions=(None,),
-    committers=(4, 5, 6),
-    scopes_each=(1, 1, 2),
-    pauses=(0.1, 2.0, 5.0),
+    skews=(0.0, 0.3),
+    committers=(3, 4, 5),
+    scopes_each=(1,),
+    start_seconds=2.0,
+    keyed_rate=0.0,
     focus={
-        ("committer", "batch_write_item", "entry"): (0.7, ("crash before send",)),
-        ("committer", "put_item", "tombstone"): (0.7, ("crash before send", "throttled")),
+        ("committer", "batch_write_item", "entry"): (0.8, ("crash before send",)),
+        ("committer", "put_item", "tombstone"): (0.8, ("crash before send",)),
         ("monitor", "get_item", "tombstone"): (0.2, ("throttled", "timeout, not applied")),
         ("monitor", "put_item", "item"): (0.2, ("throttled", "timeout after apply")),
     },
@@ -98,13 +100,13 @@ DOUBTS: Final = Theme(
 HOPES: Final = Theme(
     "refused and still under way, when a slow clock makes its condition true",
     kinds=("update", "update", "put at commit"),
-    kinds_of_slow=("put", "put", "put", "update", "delete"),
-    conditions=(EXISTS, EXISTS, None),
+    kinds_of_slow=("put",),
+    conditions=(EXISTS,),
     skews=(3600.0, -3600.0),
     start_seconds=40.0,
     pauses=(5.0, 20.0, 60.0),
     scopes_each=(1, 2),
-    focus={("committer", "transact_write_items", "commit point"): (0.7, (*LOST, *["late landing"] * 4))},
+    focus={("committer", "transact_write_items", "commit point"): (0.45, (*LOST, *["late landing"] * 6))},
     keyed_rate=0.0,
 )
 AGEING: Final = Theme(
