@@ -4,6 +4,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # Test processes at once; each starts engines of its own, among them a JVM.
 WORKERS ?= 2
 PYTEST_ARGS ?=
+# `--go-on` leaves out what this commit's ledger, .proof/quick.jsonl, holds already.
+PROOF_ARGS ?=
 ENGINES := $(abspath $(or $(RELIABLE_WRITE_ENGINES),.engines))
 export RELIABLE_WRITE_ENGINES := $(ENGINES)
 
@@ -57,7 +59,7 @@ chaos: venv engines  ## the long sizes of the chaos tests: hours, and two cores 
 	.venv/bin/python -m pytest -s tests/chaos tests/integration/test_record_round_trips.py
 
 proof: venv engines  ## every fault at every call, simulated lives, mutants, fuzzing, storms: what it came to, and goals
-	.venv/bin/python -m tests.proof
+	.venv/bin/python -m tests.proof $(PROOF_ARGS)
 
 proof-full: venv engines  ## the same in large sizes, for hours; goes on where it was stopped, and adds up
 	.venv/bin/python -m tests.proof --full

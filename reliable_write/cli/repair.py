@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 from dataclasses import dataclass
 from decimal import Decimal
@@ -18,7 +19,7 @@ from reliable_write.cli.connect import Connection
 from reliable_write.cli.exits import CommandError, ExitCode
 from reliable_write.cli.person import operator_name
 from reliable_write.clock import stamp_milliseconds
-from reliable_write.dynamodb import Condition, ConditionRefused
+from reliable_write.dynamodb import CallFailed, Condition, ConditionRefused
 from reliable_write.errors import ConfigurationError, TooLateError
 from reliable_write.operations import KeyAttribute, StampNames, TableSchema
 from reliable_write.policy import is_foreign, stamp_of
@@ -156,7 +157,10 @@ class Repair:
         self._connection = connection
 
     def take_off(self, found: ForeignStamps, reason: str) -> None:
-        """Remove what is foreign if both stamps are still as read; raises `TooLateError` if they are not."""
+        """Remove what is foreign if both stamps are still as read; raises `TooLateError` if they are not.
+
+        Where it is certain that nothing was done the record is withdrawn.
+        """
         log = AuditLog(self._connection.store, self._connection.table, self._connection.time)
         facts: WireItem = {
             "table": {"S": found.table},
@@ -175,10 +179,21 @@ class Repair:
         except ConditionRefused as refused:
             if refused.ambiguous and self._is_off(found):  # our own earlier try, whose answer was lost
                 return
-            log.withdraw(record, self._connection.deadline())
+            if not refused.ambiguous:
+                self._withdraw(log, record)
             raise TooLateError(
-                "The item was changed between our look and our change. It was left alone; run the same command again."
+                "The item was changed between our look and our change. It was left alone; run the same command again.",
+                ambiguous=refused.ambiguous,
             ) from refused
+        except CallFailed as failure:
+            if not failure.ambiguous:
+                self._withdraw(log, record)
+            raise
+
+    def _withdraw(self, log: AuditLog, record: WireItem) -> None:
+        """Nothing was done. A record too many (its removal failed) must not hide that."""
+        with contextlib.suppress(CallFailed):
+            log.withdraw(record, self._connection.deadline())
 
     def _remove(self, found: ForeignStamps) -> None:
         labels = {found.names.full: "#full", found.names.update: "#upd"}

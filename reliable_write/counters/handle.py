@@ -29,7 +29,8 @@ class Counter:
     answers were lost. Steps raise `CommitFailedError` and `CounterUnknownError` too, as those of `AtomicCounter`.
 
     Making one reads the item, and creates it with `initial` where there is none: of two processes one creates it, the
-    other takes what it finds. Raises `ReadFailedError`, `CommitFailedError`, `CounterTypeError` (see `repair`),
+    other takes what it finds. Raises `ReadFailedError`, `CommitFailedError` (with the outcome UNKNOWN where it may have
+    been created: making another one finds out), `CounterTypeError` (see `repair`),
     `InvalidKeyError`, `UnknownTableError`. Safe for threads: they step one after the other, from what the last one
     left. It cannot be pickled: hand on the table and the name.
     """
@@ -204,7 +205,7 @@ class Counter:
         except ConditionRefused as refused:
             return refused.found or {}
         except CallFailed as failure:
-            raise place.refused(failure) from failure.__cause__
+            raise place.unanswered(failure) from failure.__cause__
 
 
 def _plain(other: Any) -> Any:

@@ -16,6 +16,7 @@ from reliable_write.errors import (
     CommitFailedError,
     CounterTypeError,
     InvalidKeyError,
+    Outcome,
     ReadFailedError,
     ReliableWriteError,
     UnknownTableError,
@@ -146,6 +147,16 @@ class Place:
         return CommitFailedError(
             f"{self} was not changed: {failure}. Nothing was written. {_advice(failure.kind)}",
             retryable=failure.kind.retryable or failure.kind is FailureKind.DEADLINE,
+        )
+
+    def unanswered(self, failure: CallFailed) -> ReliableWriteError:
+        """The error for a request that is no step, and does no harm however often it is sent: it may be applied."""
+        if not failure.ambiguous:
+            return self.refused(failure)
+        return CommitFailedError(
+            f"{self}: a request got no answer ({failure}) and may have been applied. It does no harm to say it again.",
+            outcome=Outcome.UNKNOWN,
+            retryable=True,
         )
 
     def read_failed(self, failure: CallFailed) -> ReliableWriteError:

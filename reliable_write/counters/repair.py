@@ -32,4 +32,5 @@ def repair(place: Place, initial: int) -> int:
             try:
                 place.engine.store.change(place.table, place.key, "SET #v = :number", condition, deadline)
             except CallFailed as failure:
-                raise place.refused(failure) from failure.__cause__
+                raise place.unanswered(failure) from failure.__cause__
+            return value

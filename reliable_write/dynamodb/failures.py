@@ -216,20 +216,20 @@ def _kind_of_transport_error(error: Exception) -> FailureKind:
     return FailureKind.UNCLASSIFIED
 
 
+NO_CONNECTION: Final = (EndpointConnectionError, ConnectTimeoutError)
+NO_CREDENTIALS: Final = (
+    NoCredentialsError,
+    PartialCredentialsError,
+    CredentialRetrievalError,
+    TokenRetrievalError,
+    NoRegionError,
+)
+"""What botocore raises before anything is sent, of any service."""
 _TRANSPORT_KINDS: Final[tuple[tuple[tuple[type[Exception], ...], FailureKind], ...]] = (
     ((DeadlinePassed,), FailureKind.DEADLINE),
     # Nothing was sent: no connection was made, or no signature could be.
-    ((EndpointConnectionError, ConnectTimeoutError), FailureKind.UNREACHABLE),
-    (
-        (
-            NoCredentialsError,
-            PartialCredentialsError,
-            CredentialRetrievalError,
-            TokenRetrievalError,
-            NoRegionError,
-        ),
-        FailureKind.CREDENTIALS,
-    ),
+    (NO_CONNECTION, FailureKind.UNREACHABLE),
+    (NO_CREDENTIALS, FailureKind.CREDENTIALS),
     ((ParamValidationError,), FailureKind.VALIDATION),
     # Sent, or perhaps sent: ReadTimeoutError, ConnectionClosedError, SSLError and the rest of the transport's errors.
     ((HTTPClientError, BotoCoreError, OSError), FailureKind.TIMEOUT),

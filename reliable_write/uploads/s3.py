@@ -17,22 +17,11 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectTimeoutError,
-    CredentialRetrievalError,
-    EndpointConnectionError,
-    HTTPClientError,
-    NoCredentialsError,
-    NoRegionError,
-    ParamValidationError,
-    PartialCredentialsError,
-    TokenRetrievalError,
-)
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ParamValidationError
 
 from reliable_write import limits
 from reliable_write.dynamodb import is_aws
+from reliable_write.dynamodb.failures import NO_CONNECTION, NO_CREDENTIALS
 from reliable_write.errors import ConfigurationError
 from reliable_write.settings import Settings
 
@@ -224,17 +213,8 @@ _CODES: Final[dict[str, Trouble]] = {
 """Source: S3 API Reference, "Error responses" (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html)."""
 
 _TRANSPORT: Final[tuple[tuple[tuple[type[Exception], ...], Trouble], ...]] = (
-    ((EndpointConnectionError, ConnectTimeoutError), Trouble.UNREACHABLE),
-    (
-        (
-            NoCredentialsError,
-            PartialCredentialsError,
-            CredentialRetrievalError,
-            TokenRetrievalError,
-            NoRegionError,
-        ),
-        Trouble.CREDENTIALS,
-    ),
+    (NO_CONNECTION, Trouble.UNREACHABLE),
+    (NO_CREDENTIALS, Trouble.CREDENTIALS),
     ((ParamValidationError,), Trouble.REFUSED),
     ((HTTPClientError, BotoCoreError, OSError), Trouble.NO_ANSWER),
 )

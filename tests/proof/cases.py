@@ -32,6 +32,8 @@ from tests.simulation.memory_world import MemoryWorld, SkewedTime
 from tests.unit.fakes import InlineWorkers, ManualTime
 
 W = limits.COLLECTION_WAIT_SECONDS
+REQUESTS_MAX = 10_000
+"""In one case. Where more are made, somebody asks the same again and again, and no deadline ends it."""
 AHEAD_SECONDS = 3600.0
 """By so much the clock is wrong of those who were here before: whoever does not look takes a stamp too low."""
 SMALL_CHUNK_BYTES = 300
@@ -41,7 +43,17 @@ LANDS_SECONDS = 290.0
 LANDS_LATE_SECONDS = limits.SIGNED_REQUEST_SECONDS - 20
 
 Actor = Literal[
-    "committer", "monitor", "sweeper", "resume", "retry", "skip", "quarantine", "discard", "audit", "audit, held back"
+    "committer",
+    "monitor",
+    "sweeper",
+    "resume",
+    "retry",
+    "skip",
+    "quarantine",
+    "discard",
+    "audit",
+    "audit, held back",
+    "repair-stamp",
 ]
 VERBS: tuple[Actor, ...] = ("resume", "retry", "skip", "quarantine", "discard")
 Again = Literal["never", "at once", "later"]
@@ -101,6 +113,7 @@ class Case:
         self.tables.apply = self.apply  # type: ignore[method-assign]
         self.flights: list[Flight] = []
         self.names = itertools.count()
+        self.requests = 0
         self.helper = self.process()
         self.auditor = Auditor(self.process())
         self.wire = Wire(self)
@@ -165,6 +178,8 @@ class Case:
 
     def apply(self, call: CallName, request: Request) -> dict[str, Any]:
         """As the tables' own, which copies more thoroughly than thousands of cases have time for."""
+        self.requests += 1
+        check(self.requests <= REQUESTS_MAX, f"liveness: {self.requests} requests, and no end")
         answer: dict[str, Any] = _copied(getattr(self.tables, f"_{call}")(_copied(request)))
         self.history.note(call, request)
         return answer
@@ -293,6 +308,7 @@ class Case:
             check(not self.shape.in_vain or self.wire.struck, "written, though its condition is false")
             check(self.history.of(scope.write_id), "told to be written before its commit point")
             check(receipt.stamp in {one.stamp for one in self.history.of(scope.write_id)}, "another stamp was told")
+            check(self.wire.struck or not self.has_entry(receipt.stamp), "all is applied, and its entry is left")
             self.check_told()
         if outcome is Outcome.NOT_WRITTEN:
             check(not self.ours(), "told not to be written, and is")
@@ -438,6 +454,7 @@ class Case:
             self.register(scope, "ours", self.shape.deeds)
         self.outcomes["twin, duplicate" if receipt.duplicate else "twin, written"] += 1
         check(receipt.duplicate == bool(landed), "a twin was told wrongly who wrote it")
+        check(receipt.stamp in {one.stamp for one in self.history.of("key-1")}, "a twin was told another stamp")
 
     def land(self) -> None:
         """What is under way lands, last of all; auditors look on all the while."""
@@ -492,6 +509,9 @@ class Case:
         prepared: Any = self.scope._prepared
         mark = prepared.transaction.receipt.scope if hasattr(prepared, "transaction") else None
         return {one for one in self.history.of(self.scope.write_id) if one.scope == mark}
+
+    def has_entry(self, stamp: str) -> bool:
+        return any(item["sk"]["S"] == stamp for item in self.tables.tables["system"].items.values() if "state" in item)
 
     def judge(self) -> None:
         self.history.check_once()

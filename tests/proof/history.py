@@ -81,9 +81,18 @@ class History:
         mine = [row for row in mine if (row[0], key) not in self.given_up]
         loose = [row for row in mine if (row[0], key) in self.loose]
         choices = itertools.chain.from_iterable(itertools.combinations(loose, count) for count in range(len(loose) + 1))
-        return [self._made([row for row in mine if row not in left_out], key) for left_out in choices]
+        made, impossible = [], Violation("nothing was tried")
+        for left_out in choices:
+            try:
+                made.append(self._made([row for row in mine if row not in left_out], key))
+            except Violation as violation:
+                impossible = violation
+        if not made:
+            raise impossible
+        return made
 
     def _made(self, rows: Iterable[tuple[str, str, Deed]], key: str) -> Counter[str] | None:
+        """Raises `Violation` where a condition did not hold that must have."""
         item = self.base.get(key)
         for _, name, deed in rows:
             if deed.condition == EXISTS and not self.rival_deletes:

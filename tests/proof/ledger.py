@@ -3,7 +3,7 @@
     record("simulation", {"schedules": 500, "faults: lost answer": 812, "violations": 0}, seeds=(0, 500))
 
 One line of JSON a call, appended to the file that `RELIABLE_WRITE_PROOF` names; without it nothing is written, so that
-a test may always call it. Counts whose names begin alike ("faults: ...") are shown together. `violations` must stay 0.
+a test may always call it. Counts whose names begin alike ("faults: ...") belong together. `violations` must stay 0.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from typing import Any
 
 VARIABLE = "RELIABLE_WRITE_PROOF"
 VIOLATIONS = "violations"
+ROOT = Path(__file__).parents[2]
+KEPT = ROOT / "tests" / "proof" / "full.jsonl"
+"""The ledger of the large sizes is part of the repository: it takes several runs, and docs/proof.md is made of it."""
+Line = dict[str, Any]
 
 
 @dataclass
@@ -33,6 +37,10 @@ class Part:
     """Ranges, the end not included."""
     runs: int = 0
 
+    def count(self, name: str) -> int:
+        """Of one name; or of all that belong together under it."""
+        return sum(number for one, number in self.counts.items() if one == name or one.startswith(f"{name}: "))
+
 
 def record(part: str, counts: Mapping[str, int], *, seeds: tuple[int, int] | None = None) -> None:
     """Write down what a part tried; `seeds` is a range of them, the end not included."""
@@ -43,7 +51,7 @@ def record(part: str, counts: Mapping[str, int], *, seeds: tuple[int, int] | Non
         "part": part,
         "counts": dict(counts),
         "seeds": seeds,
-        "commit": _commit(),
+        "commit": commit(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     }
@@ -52,7 +60,7 @@ def record(part: str, counts: Mapping[str, int], *, seeds: tuple[int, int] | Non
         ledger.write(json.dumps(line) + "\n")  # one short write to a file opened for appending: lines never mix
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read(path: Path) -> list[Line]:
     """All lines; none where there is no ledger yet."""
     if not path.exists():
         return []
@@ -69,7 +77,7 @@ def add_up(lines: Iterable[Mapping[str, Any]]) -> dict[str, Part]:
             if any(seeds[0] < end and start < seeds[1] for start, end in part.seeds):
                 continue
             part.seeds.append(seeds)
-        part.runs += 1
+        part.runs += line.get("runs", 1)
         part.counts.update(line["counts"])
     return parts
 
@@ -84,8 +92,43 @@ def next_seed(path: Path, part: str) -> int:
     return seed
 
 
+def compact(path: Path) -> None:
+    """Make one line of those that are of one part, commit and machine and of seeds that follow each other."""
+    merged: list[Line] = []
+    for line in sorted(read(path), key=lambda one: (one["part"], one["seeds"] or [0, 0])):
+        if merged and _follows(merged[-1], line):
+            merged[-1] = _joined(merged[-1], line)
+        else:
+            merged.append(line)
+    if merged:
+        path.write_text("".join(json.dumps(line) + "\n" for line in merged), encoding="utf-8")
+
+
+def _follows(one: Line, other: Line) -> bool:
+    if any(one[name] != other[name] for name in ("part", "commit", "machine")) or one["seeds"] is None:
+        return False
+    return bool(one["seeds"][1] == other["seeds"][0])
+
+
+def _joined(one: Line, other: Line) -> Line:
+    counts: Counter[str] = Counter(one["counts"])
+    counts.update(other["counts"])
+    return {
+        **one,
+        "counts": dict(counts),
+        "seeds": [one["seeds"][0], other["seeds"][1]],
+        "at": max(one["at"], other["at"]),
+        "runs": one.get("runs", 1) + other.get("runs", 1),
+    }
+
+
 @functools.cache
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
-    asked = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
-    return asked.stdout.strip() or "unknown"
+def commit() -> str:
+    """What is tried; the ledger itself, which grows meanwhile, does not count as a change."""
+    head = _git("rev-parse", "--short=10", "HEAD")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{KEPT.relative_to(ROOT)}")
+    return f"{head}-dirty" if changed else head or "unknown"
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, cwd=ROOT).stdout.strip()

@@ -12,24 +12,33 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
 from typing import get_args
 
 from reliable_write import Outcome
 from reliable_write.dynamodb import CallName
 from tests.proof.cases import VERBS, Actor, Again, Case, Plan
 from tests.proof.history import Violation
-from tests.proof.ledger import record
+from tests.proof.ledger import VARIABLE, next_seed, record
+from tests.proof.repairs import RepairCase
 from tests.proof.shapes import SHAPES, SMALL, Shape
 from tests.proof.wire import Fault, faults_of
 
 AGAIN: tuple[Again, ...] = ("at once", "later")
-RECOVERY = -1
-"""Of a pair: the second fault is in the recovery."""
+VIOLATIONS_TOLD = 20
+TOLD_SECONDS = 20.0
+"""Of silence, at most, where it takes long."""
+REPAIR: Actor = "repair-stamp"
+"""Its cells come last, so that those of all others keep their numbers."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,8 @@ class Cell:
 class Totals:
     """What was tried, and what came of it."""
 
-    points: set[tuple[str, Actor, int]] = field(default_factory=set)
+    shapes: set[str] = field(default_factory=set)
+    points: set[tuple[str, str, int]] = field(default_factory=set)
     cells: int = 0
     visited: int = 0
     cases: int = 0
@@ -62,6 +72,7 @@ class Totals:
 
     def ledger(self) -> dict[str, int]:
         return {
+            "shapes": len(self.shapes),
             "points": len(self.points),
             "cells": self.cells,
             "cells visited": self.visited,
@@ -70,11 +81,27 @@ class Totals:
             "violations": len(self.violations),
         }
 
+    def add(self, other: Totals) -> None:
+        """Those of others as well."""
+        self.shapes |= other.shapes
+        self.points |= other.points
+        self.cells += other.cells
+        self.visited += other.visited
+        self.cases += other.cases
+        self.counts.update(other.counts)
+        self.violations += other.violations
+
+
+def case_of(plan: Plan) -> Case:
+    return RepairCase(plan) if plan.actor == REPAIR else Case(plan)
+
 
 def actors_of(shape: Shape) -> Iterator[Actor]:
     for actor in get_args(Actor):
-        if (actor in ("monitor", "sweeper", *VERBS)) <= shape.has_entry and (
-            actor != "audit, held back" or shape.is_plain
+        if (
+            actor != REPAIR
+            and (actor in ("monitor", "sweeper", *VERBS)) <= shape.has_entry
+            and (actor != "audit, held back" or shape.is_plain)
         ):
             yield actor
 
@@ -85,10 +112,14 @@ def cells(shapes: Iterable[Shape], actors: Sequence[Actor] = ()) -> Iterator[Cel
         for actor in actors_of(shape):
             if not actors or actor in actors:
                 yield from _cells_of(shape, actor)
+    if not actors or REPAIR in actors:
+        for shape in SHAPES:
+            if shape.start == "unstamped":
+                yield from _cells_of(shape, REPAIR)
 
 
 def _cells_of(shape: Shape, actor: Actor) -> Iterator[Cell]:
-    dry = Case(Plan(shape, actor))
+    dry = case_of(Plan(shape, actor))
     try:
         dry.run()
     except Violation as violation:
@@ -104,6 +135,7 @@ def visit(cell: Cell, totals: Totals, *, stop_at_first: bool = False) -> None:
     case = _play(cell.plan(), str(cell), totals, stop_at_first=stop_at_first)
     totals.cells += 1
     totals.visited += case.wire.struck == [cell.fault]
+    totals.shapes.add(cell.shape.name)
     totals.points.add((cell.shape.name, cell.actor, cell.number))
     totals.counts[f"faults: {cell.fault}"] += len(case.wire.struck)
     totals.counts[f"actors: {cell.actor}"] += 1
@@ -119,7 +151,7 @@ def _play(plan: Plan, told: str, totals: Totals, *, stop_at_first: bool) -> Case
 
 
 def _play_once(plan: Plan, told: str, totals: Totals, *, stop_at_first: bool) -> Case:
-    case = Case(plan)
+    case = case_of(plan)
     totals.cases += 1
     try:
         case.run()
@@ -153,6 +185,7 @@ def visit_pairs(cell: Cell, totals: Totals, *, stop_at_first: bool = False) -> N
             plan = replace(cell.plan(), recovery_faults={number: fault})
             told = f"{cell}; recovery's request {number} ({call}): {fault}"
             _count_pair(_play(plan, told, totals, stop_at_first=stop_at_first), fault, totals)
+    totals.shapes.add(cell.shape.name)
     totals.cells += 1
 
 
@@ -174,41 +207,98 @@ def run(chosen: Iterable[Cell], *, pairs: bool, stop_at_first: bool = False) -> 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.proof.points", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--pairs", action="store_true", help="two faults, for committers of up to three operations")
-    parser.add_argument("--cells", metavar="FROM:TO", help="only these, by number; the end is not included")
-    parser.add_argument("--small", action="store_true", help="only shapes of up to three operations")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th of them")
-    parser.add_argument("--stop-at-first", action="store_true", help="stop at the first violation, exit 1")
-    given = parser.parse_args(arguments)
+    given = _parsed(arguments)
     begun = time.monotonic()
     try:
-        totals, reach = _run_as_told(given)
+        totals = run_on_all_cores(given) if given.jobs > 1 else _run_here(given)
     except Violation as violation:
         print(f"VIOLATION {violation}")
         return 1
-    counts = totals.ledger()
-    if given.every == 1 and not given.small:  # else its numbers are not those of the whole
-        record("fault pairs" if given.pairs else "single faults", counts, seeds=reach)
-    for told in totals.violations[:20]:
+    for told in totals.violations[:VIOLATIONS_TOLD]:
         print(f"VIOLATION {told}")
-    for name, count in counts.items():
+    for name, count in totals.ledger().items():
         print(f"{name:60} {count:>10}")
     wanted = totals.counts["pairs"] if given.pairs else totals.cells
-    print(
-        f"visited {totals.visited} of {wanted} = {totals.visited / max(1, wanted):.2%}, cells {reach[0]} to {reach[1]}"
-    )
+    print(f"visited {totals.visited} of {wanted} = {totals.visited / max(1, wanted):.2%}")
     print(f"{time.monotonic() - begun:.1f} s")
     return int(bool(totals.violations) or totals.visited != wanted or not wanted)
 
 
-def _run_as_told(given: argparse.Namespace) -> tuple[Totals, tuple[int, int]]:
-    """The totals, and which cells they are of. The cells are made as they are played: a violation ends it early."""
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.proof.points", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--pairs", action="store_true", help="two faults, for committers of up to three operations")
+    parser.add_argument("--cells", metavar="FROM:TO", help="only these, by number; the end is not included")
+    parser.add_argument("--resume", action="store_true", help="from where the ledger ends")
+    parser.add_argument("--small", action="store_true", help="only shapes of up to three operations")
+    parser.add_argument("--shape", metavar="NAME", help="only this shape")
+    parser.add_argument("--actor", choices=get_args(Actor), metavar="NAME", help="only this actor")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th of them")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="so many processes")
+    parser.add_argument("--stop-at-first", action="store_true", help="stop at the first violation, exit 1")
+    return parser.parse_args(arguments)
+
+
+def _chosen(given: argparse.Namespace) -> Iterator[Cell]:
+    shapes = [one for one in (SMALL if given.small or given.pairs else SHAPES) if given.shape in (None, one.name)]
+    actors: Sequence[Actor] = ("committer",) if given.pairs else (given.actor,) if given.actor else ()
+    return itertools.islice(cells(shapes, actors), *_range(given), given.every)
+
+
+def _range(given: argparse.Namespace) -> tuple[int, int]:
     start, end = (int(part) for part in given.cells.split(":")) if given.cells else (0, sys.maxsize)
-    every = cells(SMALL, ("committer",)) if given.pairs else cells(SMALL if given.small else SHAPES)
-    chosen = itertools.islice(every, start, end, given.every)
-    totals = run(chosen, pairs=given.pairs, stop_at_first=given.stop_at_first)
-    return totals, (start, min(end, start + totals.cells * given.every))
+    return (max(start, next_seed(Path(os.environ[VARIABLE]), _part(given))) if given.resume else start), end
+
+
+def _part(given: argparse.Namespace) -> str:
+    return "fault pairs" if given.pairs else "single faults"
+
+
+def _record(given: argparse.Namespace, totals: Totals, reach: tuple[int, int]) -> None:
+    is_part = given.every > 1 or given.small or given.shape or given.actor
+    if not is_part:  # its numbers are not those of the whole
+        record(_part(given), totals.ledger(), seeds=reach)
+
+
+def _run_here(given: argparse.Namespace) -> Totals:
+    """The cells are made as they are played: a violation ends it early."""
+    totals = run(_chosen(given), pairs=given.pairs, stop_at_first=given.stop_at_first)
+    start, _ = _range(given)
+    _record(given, totals, (start, start + totals.cells * given.every))
+    return totals
+
+
+# --- on several cores ---------------------------------------------------------------------------------------------
+
+CHUNK, CHUNK_OF_PAIRS = 200, 5
+"""Cells at a time. Pairs are written down as they come, so that a run may be stopped; the others all in one."""
+_inherited: list[Cell] = []
+"""By the processes that are forked: cells are not sent to them, and not made by each of them again."""
+
+
+def run_on_all_cores(given: argparse.Namespace) -> Totals:
+    """All that were chosen, in several processes."""
+    _inherited[:] = _chosen(given)
+    first, _ = _range(given)
+    size = CHUNK_OF_PAIRS if given.pairs else CHUNK
+    starts = range(0, len(_inherited), size)
+    totals, told_at = Totals(), time.monotonic()
+    with ProcessPoolExecutor(given.jobs, get_context("fork")) as pool:
+        for start, found in zip(starts, pool.map(partial(_visit_chunk, size=size, given=given), starts), strict=True):
+            totals.add(found)
+            for told in found.violations:
+                print(f"VIOLATION {told}", flush=True)
+            if given.pairs:
+                _record(given, found, (first + start, first + start + found.cells))
+            if time.monotonic() - told_at > TOLD_SECONDS:
+                told_at = time.monotonic()
+                print(f"{start + size} of {len(_inherited)}: {len(totals.violations)} violations", flush=True)
+    if not given.pairs:
+        _record(given, totals, (first, first + totals.cells * given.every))
+    return totals
+
+
+def _visit_chunk(start: int, *, size: int, given: argparse.Namespace) -> Totals:
+    return run(_inherited[start : start + size], pairs=given.pairs, stop_at_first=given.stop_at_first)
 
 
 if __name__ == "__main__":

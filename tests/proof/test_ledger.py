@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from tests.proof.ledger import VARIABLE, add_up, next_seed, read, record
+from tests.proof.ledger import VARIABLE, add_up, compact, next_seed, read, record
 
 
 @pytest.fixture
@@ -40,3 +41,36 @@ def test_the_next_run_goes_on_at_the_first_seed_not_tried(ledger: Path) -> None:
     assert next_seed(ledger, "simulation") == 0
     record("simulation", {"schedules": 10}, seeds=(0, 10))
     assert next_seed(ledger, "simulation") == 20
+
+
+def test_a_count_is_of_its_name_or_of_all_under_it(ledger: Path) -> None:
+    record("fuzz", {"inputs: values": 3, "inputs: keys": 4, "inputs": 1, "inputs refused": 9})
+    part = add_up(read(ledger))["fuzz"]
+    assert part.count("inputs") == 8
+    assert part.count("inputs: keys") == 4
+    assert part.count("nothing") == 0
+
+
+def test_a_ledger_made_compact_says_the_same_in_fewer_lines(ledger: Path) -> None:
+    for start in (20, 0, 10, 50):
+        record("simulation", {"schedules": 10, "violations": 0}, seeds=(start, start + 10))
+    record("mutants", {"killed": 3})
+    record("mutants", {"killed": 3})
+    before = add_up(read(ledger))
+    compact(ledger)
+    after = add_up(read(ledger))
+    assert [line["seeds"] for line in read(ledger)] == [None, None, [0, 30], [50, 60]]
+    assert {name: (part.counts, part.runs) for name, part in after.items()} == {
+        name: (part.counts, part.runs) for name, part in before.items()
+    }
+    assert next_seed(ledger, "simulation") == 30
+
+
+def test_lines_of_several_commits_stay_apart(ledger: Path) -> None:
+    for number, name in enumerate("ab"):
+        line = {"part": "p", "counts": {}, "seeds": [number, number + 1], "commit": name, "machine": "m", "at": "t"}
+        ledger.parent.mkdir(exist_ok=True)
+        with ledger.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    compact(ledger)
+    assert len(read(ledger)) == 2

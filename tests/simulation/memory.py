@@ -316,7 +316,9 @@ def _compiled(text: str) -> Holds:
 
 
 class _Expression:
-    """AND, OR, brackets, comparisons and the two functions; as in DynamoDB, what is absent compares as false."""
+    """AND, OR, brackets, comparisons and the two functions; as in DynamoDB, what is absent compares as false, and is
+    unequal to everything.
+    """
 
     def __init__(self, text: str) -> None:
         self._rest = _TOKENS.findall(text)

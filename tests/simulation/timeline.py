@@ -31,9 +31,11 @@ class Timeline:
         self.chance = chance
         self.now = 0.0
         self.step = 0
+        """Counts all that happens: earlier and later for the judge."""
+        self.killed = 0
+        """How many processes."""
         self.born: dict[str, int] = {}
         """The step at which each stamp was taken, by its random part."""
-        """Counts all that happens: earlier and later for the judge."""
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._hub = greenlet.getcurrent()
@@ -154,6 +156,7 @@ class Process:
     def kill(self) -> None:
         """Never resumed. Its requests on their way may land."""
         self.killed = True
+        self.line.killed += 1
         self.line.dead.extend(self.tasks.values())
         self.tasks = {}
 

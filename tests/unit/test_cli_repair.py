@@ -13,8 +13,9 @@ from reliable_write.cli.connect import connect
 from reliable_write.cli.exits import CommandError, ExitCode, ending_of
 from reliable_write.cli.repair import Repair, find_foreign_stamps
 from reliable_write.clock import STAMP_CHARACTERS
+from reliable_write.dynamodb import CallFailed
 from reliable_write.errors import InvalidItemError, TooLateError
-from reliable_write.testing.faults import FaultPlan, lose_answer
+from reliable_write.testing.faults import FaultPlan, answer, lose_answer
 from tests.unit.cli_process import Ran, run_cli
 from tests.world import World, every_world, world
 
@@ -179,3 +180,15 @@ def test_a_repair_whose_answer_was_lost_is_known_to_be_done(world: World) -> Non
         assert plan.injected == 1
     assert "_rw" not in (world.item(table, id={"S": "x"}) or {})
     assert len(world.records("A")) == 1
+
+
+def test_a_repair_that_was_refused_leaves_no_record(world: World) -> None:
+    """Nothing was done, so nobody shall read that it was; where that is not certain the record stays."""
+    table = world.table("items")
+    whole = put(world, table, _rw={"N": "7"})
+    connection = connect_to(world)
+    found = find_foreign_stamps(connection, table, '{"id": "x"}')
+    with FaultPlan(connection.client).on("UpdateItem", answer("AccessDeniedException")), pytest.raises(CallFailed):
+        Repair(connection).take_off(found, "")
+    assert world.item(table, id={"S": "x"}) == whole
+    assert not world.records("A")

@@ -14,10 +14,12 @@ import pytest
 
 from reliable_write import (
     AtomicCounter,
+    CommitFailedError,
     Counter,
     CounterLimitError,
     CounterOutOfSyncError,
     CounterUnknownError,
+    Outcome,
     limits,
 )
 from tests.unit.counter_network import CounterWorld, Fault, Landing, Tally, all_weathers
@@ -328,3 +330,28 @@ def test_creating_a_counter_settles_the_race() -> None:
         return tally
 
     kinds_seen(scenario, 3)
+
+
+def test_making_a_counter_whose_creation_was_not_answered_is_not_told_as_nothing_written() -> None:
+    """It was created: the outcome says that this is not known, and making another one finds it."""
+    world = CounterWorld(deadline_seconds=SHORT)
+    with pytest.raises(CommitFailedError, match="may have been applied") as caught:
+        world.handle(("answer lost",) * 5)
+    assert world.value() == 0
+    assert "value" in world.item()
+    assert caught.value.outcome is Outcome.UNKNOWN
+    assert caught.value.retryable
+    assert world.handle() == 0
+    with pytest.raises(CommitFailedError, match="Nothing was written") as refused:
+        CounterWorld(deadline_seconds=SHORT).handle(("throttled",) * 5)
+    assert refused.value.outcome is Outcome.NOT_WRITTEN
+
+
+def test_a_repair_that_was_not_answered_is_not_told_as_nothing_written() -> None:
+    world = CounterWorld(deadline_seconds=SHORT)
+    world.memory.tables.tables["counters"].items["tally"] = {"id": {"S": "tally"}, "value": {"S": "41"}}
+    with pytest.raises(CommitFailedError) as caught:
+        world.counter(("answer lost",) * 5).repair()
+    assert caught.value.outcome is Outcome.UNKNOWN
+    assert world.value() == 41
+    assert world.counter().repair() == 41
