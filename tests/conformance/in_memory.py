@@ -44,7 +44,7 @@ LIMITS: Final[Mapping[str, str]] = {
     "test_on_demand_billing_is_kept": _TABLES,
     "test_time_to_live_is_off_at_first": _TABLES,
 }
-"""Cases that the tables in memory are left out of, with the reason."""
+"""Cases in which the tables in memory differ, with the reason. Each must fail: what has been mended is no limit."""
 
 
 class InMemory(Engine):
