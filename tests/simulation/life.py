@@ -360,7 +360,11 @@ class Life:
                     else ("retry",)
                 )
                 self.operate(member, self.random.choice(deeds), entry.write_id)
-            member.process.sleep(self.random.choice((3.0, 15.0, 60.0)) + (W / 2 if self.is_slow else 0.0))
+            member.process.sleep(self.operator_pause())
+
+    def operator_pause(self) -> float:
+        """Until the next look."""
+        return self.random.choice((3.0, 15.0, 60.0)) + (W / 2 if self.is_slow else 0.0)
 
     def operate(self, member: Member, deed: str, write_id: str) -> None:
         try:
