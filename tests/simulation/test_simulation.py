@@ -19,7 +19,7 @@ from tests.simulation.campaign import Tally, live, live_range, missing
 from tests.simulation.life import FAULTS_MIN
 from tests.simulation.wire import FAULTS
 
-SEEDS = int(os.environ.get("RELIABLE_WRITE_SIMULATED", "2000"))
+SEEDS = int(os.environ.get("RELIABLE_WRITE_SIMULATED", "1000"))
 MUTANT_SEEDS = 600
 
 
