@@ -104,13 +104,6 @@ STAGES: tuple[Stage, ...] = (
         Job(("tests.simulation", "--narrow", "--resume", "200000", "--jobs", "2")),
     ),
     Stage(
-        "simulation, narrow",
-        "lives around one key, each with a theme that some guard of the protocol is for",
-        (Goal("schedules", 2_000, 20_000), Goal("faults, all", 10_000, 100_000)),
-        Job(("tests.simulation", "--narrow", "--resume", "2000", "--jobs", "2")),
-        Job(("tests.simulation", "--narrow", "--resume", "20000", "--jobs", "2")),
-    ),
-    Stage(
         "mutants",
         "guards taken out one by one",
         (Goal("killed", 62, 62),),
