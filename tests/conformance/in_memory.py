@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 from botocore.exceptions import ClientError
 
-from reliable_write.dynamodb import CallFailed, CallName, ConditionRefused, TransactionCancelled
+from reliable_write.dynamodb import CallFailed, ConditionRefused, TransactionCancelled
 from reliable_write.dynamodb.failures import CANCELLED_CODE, CONDITION_CODE, CancelReason
 from reliable_write.testing.engines import Capability, Engine
 from tests.simulation.memory import MemoryTables
@@ -44,7 +44,7 @@ LIMITS: Final[Mapping[str, str]] = {
     "test_on_demand_billing_is_kept": _TABLES,
     "test_time_to_live_is_off_at_first": _TABLES,
 }
-"""Cases that the tables in memory are left out of, with the reason."""
+"""Cases in which the tables in memory differ, with the reason. Each must fail: what has been mended is no limit."""
 
 
 class InMemory(Engine):
@@ -115,10 +115,10 @@ class MemoryClient:
     def delete_table(self, TableName: str) -> None:  # noqa: N803 - boto3's
         del self._tables.tables[TableName]
 
-    def __getattr__(self, call: CallName) -> Any:
+    def __getattr__(self, call: str) -> Any:
         return lambda **request: self._send(call, request)
 
-    def _send(self, call: CallName, request: Mapping[str, Any]) -> dict[str, Any]:
+    def _send(self, call: Any, request: Mapping[str, Any]) -> dict[str, Any]:
         """One after another, as the simulation has it: each request is one step."""
         try:
             with self._lock:

@@ -129,7 +129,7 @@ class Life:
         keys = "xy"[: self.random.choice((1, 2, 2))]
         self.table_names = TABLES[:table_count]
         self.places: tuple[Place, ...] = tuple((table, key) for table in self.table_names for key in keys)
-        self.kinds = KINDS if self.random.random() < 0.7 else PLAIN
+        self.kinds: tuple[str, ...] = KINDS if self.random.random() < 0.7 else PLAIN
         self.tables = MemoryTables(page_items=10, tells_old_items=self.random.random() < 0.8)
         self.tables.create(SYSTEM, "pk", "sk")
         for table in self.table_names:
@@ -360,7 +360,11 @@ class Life:
                     else ("retry",)
                 )
                 self.operate(member, self.random.choice(deeds), entry.write_id)
-            member.process.sleep(self.random.choice((3.0, 15.0, 60.0)) + (W / 2 if self.is_slow else 0.0))
+            member.process.sleep(self.operator_pause())
+
+    def operator_pause(self) -> float:
+        """Until the next look."""
+        return self.random.choice((3.0, 15.0, 60.0)) + (W / 2 if self.is_slow else 0.0)
 
     def operate(self, member: Member, deed: str, write_id: str) -> None:
         try:

@@ -1,7 +1,8 @@
 """Tables in memory, behind the engine's own `Calls` protocol: every request is one atomic step, pages are small.
 
-It knows exactly the expressions that the library sends and refuses all others. A request may be caught on its way out
-and land later, or never: that is how a test says "still in flight".
+It answers as the conformance suite wants it, see `tests.conformance.in_memory` for what it leaves out; it knows the
+expressions that the library sends and refuses all others. A request may be caught on its way out and land later, or
+never: that is how a test says "still in flight".
 """
 
 from __future__ import annotations

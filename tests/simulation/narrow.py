@@ -48,6 +48,8 @@ class Theme:
     auditors: tuple[int, ...] = (1,)
     audit_pauses: tuple[float, ...] = (30.0, W / 2, W + 1)
     operator_rate: float = 0.2
+    operator_pauses: tuple[float, ...] = ()
+    """Where they are not a wide life's."""
     deciding_rate: float = 0.3
     keyed_rate: float = 0.1
     twin_rate: float = 0.05
@@ -69,14 +71,16 @@ CROSSING: Final = Theme(
 )
 ORPHANS: Final = Theme(
     "what the dead left behind is finished at once, around an update",
-    kinds=("put", "put", "delete", "delete", "update"),
+    kinds=("put", "delete", "update"),
     conditions=(None,),
-    committers=(4, 5, 6),
-    scopes_each=(1, 1, 2),
-    pauses=(0.1, 2.0, 5.0),
+    skews=(0.0, 0.3),
+    committers=(3, 4, 5),
+    scopes_each=(1,),
+    start_seconds=2.0,
+    keyed_rate=0.0,
     focus={
-        ("committer", "batch_write_item", "entry"): (0.7, ("crash before send",)),
-        ("committer", "put_item", "tombstone"): (0.7, ("crash before send", "throttled")),
+        ("committer", "batch_write_item", "entry"): (0.8, ("crash before send",)),
+        ("committer", "put_item", "tombstone"): (0.8, ("crash before send",)),
         ("monitor", "get_item", "tombstone"): (0.2, ("throttled", "timeout, not applied")),
         ("monitor", "put_item", "item"): (0.2, ("throttled", "timeout after apply")),
     },
@@ -98,13 +102,13 @@ DOUBTS: Final = Theme(
 HOPES: Final = Theme(
     "refused and still under way, when a slow clock makes its condition true",
     kinds=("update", "update", "put at commit"),
-    kinds_of_slow=("put", "put", "put", "update", "delete"),
-    conditions=(EXISTS, EXISTS, None),
+    kinds_of_slow=("put",),
+    conditions=(EXISTS,),
     skews=(3600.0, -3600.0),
     start_seconds=40.0,
     pauses=(5.0, 20.0, 60.0),
     scopes_each=(1, 2),
-    focus={("committer", "transact_write_items", "commit point"): (0.7, (*LOST, *["late landing"] * 4))},
+    focus={("committer", "transact_write_items", "commit point"): (0.45, (*LOST, *["late landing"] * 6))},
     keyed_rate=0.0,
 )
 AGEING: Final = Theme(
@@ -124,6 +128,25 @@ AGEING: Final = Theme(
         ("committer", "delete_item", "item"): (0.1, (*DEATHS, "late landing", "stall")),
     },
 )
+DECISIONS: Final = Theme(
+    "people set entries aside, try them again and give them up, while deletes and audits run",
+    kinds=("put", "put", "delete", "delete", "update"),
+    conditions=(None,),
+    is_slow=True,
+    pauses=(0.1, 5.0, 15.0, 60.0, W, 2 * W + 100),
+    auditors=(1, 2),
+    audit_pauses=(30.0, 200.0, W / 2, W + 1),
+    operator_rate=1.0,
+    operator_pauses=(0.5, 3.0, 10.0, 60.0, W),
+    deciding_rate=0.8,
+    focus={
+        ("committer", "put_item", "item"): (0.5, (*DEATHS, "denied", "late landing")),
+        ("committer", "put_item", "tombstone"): (0.4, (*DEATHS, "denied", "late landing", "stall")),
+        ("committer", "delete_item", "item"): (0.3, (*DEATHS, "denied", "late landing", "stall")),
+        ("monitor", "put_item", "item"): (0.5, ("throttled", "late landing", "duplicate", "stall", "denied")),
+        ("operator", "update_item", "entry"): (0.2, (*LOST, "stall")),
+    },
+)
 RECEIPTS: Final = Theme(
     "receipts that grow old, and keys that are used again weeks later",
     kinds=("update", "update", "put at commit", "delete at commit", "put", "delete"),
@@ -136,7 +159,7 @@ RECEIPTS: Final = Theme(
     twin_rate=0.5,
     idle_seconds_max=DAY / 2,
 )
-THEMES: Final = (CROSSING, CROSSING, CROSSING, ORPHANS, ORPHANS, DOUBTS, HOPES, AGEING, AGEING, RECEIPTS)
+THEMES: Final = (CROSSING, CROSSING, DECISIONS, ORPHANS, ORPHANS, DOUBTS, HOPES, AGEING, AGEING, RECEIPTS)
 
 
 class FocusedWeather(Weather):
@@ -202,6 +225,10 @@ class NarrowLife(Life):
 
     def pauses(self) -> tuple[float, ...]:
         return self.theme.pauses
+
+    def operator_pause(self) -> float:
+        pauses = self.theme.operator_pauses
+        return self.random.choice(pauses) if pauses else super().operator_pause()
 
     def commit_scope(self, member: Member) -> None:
         slow = self.theme.kinds_of_slow if member.process.skew < 0 else ()

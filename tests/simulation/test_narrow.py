@@ -15,14 +15,15 @@ from reliable_write.dynamodb import Condition
 from reliable_write.propagation import Propagation, Status
 from reliable_write.receipts import Receipts
 from tests.proof.ledger import VARIABLE, next_seed, read
+from tests.simulation import campaign as campaigns
 from tests.simulation.__main__ import main
-from tests.simulation.campaign import NARROW, PART, campaign, live_range
+from tests.simulation.campaign import NARROW, PART, Tally, campaign, live_range
 from tests.simulation.checkers import a_late_put_takes_itself_back, each_takes_effect_once
 from tests.simulation.history import Change, Did, History, Landed, LatePut, Tomb, Write
 from tests.simulation.life import FAULTS_MIN
 from tests.simulation.narrow import THEMES, NarrowLife
 
-SEEDS = int(os.environ.get("RELIABLE_WRITE_SIMULATED_NARROW", "150"))
+SEEDS = int(os.environ.get("RELIABLE_WRITE_SIMULATED_NARROW", "400"))
 MUTANT_SEEDS = 3000
 PLACE = ("people", "x")
 
@@ -104,12 +105,12 @@ def taken_back_by_its_stamp_alone(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("mutant", "first"),
     [
-        (no_look_for_tombstones, 0),
-        (a_late_put_is_never_late, 0),
-        (nothing_fenced, 0),
-        (any_order_at_commit, 0),
-        (collected_at_once, 0),
-        (taken_back_by_its_stamp_alone, 0),
+        (no_look_for_tombstones, 7),
+        (a_late_put_is_never_late, 7),
+        (nothing_fenced, 56),
+        (any_order_at_commit, 143),
+        (collected_at_once, 530),
+        (taken_back_by_its_stamp_alone, 642),
     ],
 )
 def test_narrow_lives_find_what_a_guard_less_lets_through(
@@ -164,6 +165,12 @@ def test_a_write_id_is_free_again_once_its_old_receipt_is_gone(forgotten: list[i
 forks = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 
+def telling_its_process(start: int, stop: int, **how: Any) -> Tally:
+    tally = live_range(start, stop, **how)
+    tally.counts[f"process {os.getpid()}"] += 1
+    return tally
+
+
 @forks
 def test_two_processes_live_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
@@ -178,8 +185,10 @@ def test_two_processes_live_what_one_does(monkeypatch: pytest.MonkeyPatch) -> No
 @forks
 def test_two_processes_stop_at_the_first_violation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "ledger.jsonl"))
+    monkeypatch.setattr(campaigns, "live_range", telling_its_process)
     any_order_at_commit(monkeypatch)
     tallies = list(campaign(0, 3000, part=NARROW, jobs=2, stop_at_first=True, chunk=10))
+    assert len({name for tally in tallies for name in tally.counts if name.startswith("process ")}) == 2
     assert [bool(tally.violations) for tally in tallies] == [False] * (len(tallies) - 1) + [True]
     assert len(tallies) < 100
     found = tallies[-1].violations[0].seed
