@@ -25,11 +25,12 @@ Request = Mapping[str, Any]
 Holds = Callable[[Mapping[str, Any], Mapping[str, str], Mapping[str, Any]], bool]
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator_module.eq,
+    "<>": operator_module.ne,
     "<": operator_module.lt,
     "<=": operator_module.le,
     ">=": operator_module.ge,
 }
-_TOKENS = re.compile(r"\s*(attribute_not_exists|attribute_exists|AND|OR|>=|<=|[()=<,+]|[#:]?\w+)")
+_TOKENS = re.compile(r"\s*(attribute_not_exists|attribute_exists|AND|OR|<>|>=|<=|[()=<,+]|[#:]?\w+)")
 
 
 @dataclass
@@ -178,6 +179,7 @@ class MemoryTables:
         return {
             "Table": {
                 "TableName": request["TableName"],
+                "TableArn": f"arn:aws:dynamodb:us-east-1:000000000000:table/{request['TableName']}",
                 "AttributeDefinitions": [{"AttributeName": name, "AttributeType": "S"} for name in table.key_names],
                 "KeySchema": [
                     {"AttributeName": name, "KeyType": role} for name, role in zip(table.key_names, roles, strict=False)
@@ -256,7 +258,7 @@ def _compiled(text: str) -> Holds:
 
 
 class _Expression:
-    """AND, OR, brackets, comparisons and the two functions; as in DynamoDB, what is absent compares as false."""
+    """AND, OR, brackets, comparisons and the two functions; as in DynamoDB, what is absent is only unequal."""
 
     def __init__(self, text: str) -> None:
         self._rest = _TOKENS.findall(text)
@@ -307,7 +309,7 @@ class _Expression:
 
 def _compares(compare: Callable[[Any, Any], bool], found: Any, value: Any) -> bool:
     if found is None or found.keys() != value.keys():
-        return False
+        return compare is operator_module.ne
     ((kind, mine),) = found.items()
     theirs = value[kind]
     if kind == "N":
