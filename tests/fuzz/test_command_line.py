@@ -153,7 +153,7 @@ def check_inert(ran: Ran) -> None:
 
 def test_any_command_line_ends_in_a_documented_way(place: Place) -> None:
     with tally("command lines", "DONE", "USAGE", "CONFIGURATION", "NOT_FOUND", "PARTLY") as counts:
-        for seed in range(share(0.12)):
+        for seed in range(share(0.08)):
             arguments = command_line(random.Random(seed), place.ids)
             place.restore()
             before = files()

@@ -172,4 +172,4 @@ def test_versions_against_a_dictionary() -> None:
     wanted = ["read", "put", "deleted", "stale", "put together", "stale together", "deleted by key", "put unchecked"]
     with tally("steps of records", *wanted) as counts:
         RecordMachine.counts = counts
-        run_state_machine_as_test(RecordMachine, settings=tried(0.01, stateful_step_count=40))  # type: ignore[arg-type]
+        run_state_machine_as_test(RecordMachine, settings=tried(0.005, stateful_step_count=40))  # type: ignore[arg-type]

@@ -390,4 +390,4 @@ def test_scopes_against_a_dictionary() -> None:
     wanted = ["committed", "condition failed", "refused", "unknown", "pending", "swept", "discarded", "left", "misused"]
     with tally("steps of scopes", *wanted) as counts:
         ScopeMachine.counts = counts
-        run_state_machine_as_test(ScopeMachine, settings=tried(0.01, stateful_step_count=40))  # type: ignore[arg-type]
+        run_state_machine_as_test(ScopeMachine, settings=tried(0.005, stateful_step_count=40))  # type: ignore[arg-type]
