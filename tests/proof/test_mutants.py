@@ -39,7 +39,7 @@ def test_a_guard_taken_out_is_noticed_for_a_sound_reason(name: str) -> None:
     mutant = _named(name)
     verdict = judge(mutant)
     assert verdict.killer in mutant.noticed_by
-    assert "Violation: " in verdict.told or "AssertionError: " in verdict.told
+    assert "VIOLATION" in verdict.told or "AssertionError: " in verdict.told
 
 
 def test_one_who_is_named_and_does_not_notice_is_followed_by_others() -> None:
