@@ -227,8 +227,7 @@ RECORDS: tuple[Mutant, ...] = (
         "reliable_write/records/shared.py",
         "                if not unknown.retryable or seconds >= deadline.remaining_seconds():\n"
         "                    raise\n",
-        "                if seconds < deadline.remaining_seconds():\n"
-        "                    raise CommitFailedError('', retryable=True) from unknown\n",
+        "                raise CommitFailedError('', retryable=True) from unknown\n",
         "an update counts once",
         noticed_by=(rooms("records", "shared: update"),),
     ),

@@ -12,9 +12,9 @@ from tests.proof.mutants import MUTANTS
 
 QUICK = (
     "early acknowledgement",
-    "an older tombstone over a newer",
+    "a late put takes nothing back",
     "put over an object",
-    "a token that does not grow",
+    "taken over before a lease has passed",
 )
 
 
