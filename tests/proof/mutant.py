@@ -103,10 +103,11 @@ def rooms(room: str, scenario: str) -> Checker:
     return Checker("single faults, rooms", ("-m", "tests.proof.rooms", *chosen), f"{room}, {scenario}")
 
 
-def lives(start: int, stop: int) -> Checker:
+def lives(start: int, stop: int, *, narrow: bool = False) -> Checker:
     """Simulated lives of these seeds."""
     seeds = f"{start}:{stop}"
-    return Checker("simulation", ("-m", "tests.simulation", "--seeds", seeds, "--stop-at-first"), seeds)
+    kind, manner = ("simulation, narrow", ("--narrow",)) if narrow else ("simulation", ())
+    return Checker(kind, ("-m", "tests.simulation", *manner, "--seeds", seeds, "--stop-at-first"), seeds)
 
 
 def tests(kind: str, file: str, only: str) -> Checker:

@@ -25,7 +25,9 @@ CHECKERS: tuple[Checker, ...] = (
     points("each 29th", "--every", "29"),
     tests("model of transactions", "tests/unit/test_transacted_model.py", "g5"),
     tests("model of audits", "tests/unit/test_auditor_model.py", "g3"),
+    lives(0, 1000, narrow=True),
     lives(0, 1000),
+    Checker("single faults, rooms", ("-m", "tests.proof.rooms", "--every", "7", "--stop-at-first"), "each 7th"),
     points("small shapes", "--small"),
 )
 """All that is asked where nobody who is named beside the mutant notices it; the quickest first."""
