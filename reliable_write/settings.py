@@ -163,6 +163,13 @@ class Settings(BaseModel):
         '`{"eu": {"region_name": "eu-west-1"}}`. A table there is `eu:orders`.',
     )
 
+    @field_validator("endpoint_url")
+    @classmethod
+    def _can_be_split(cls, given: str | None) -> str | None:
+        """Raises `ValueError` for a port that is none, which botocore would find only when it sends."""
+        _ = urlsplit(given or "").port
+        return given
+
     @field_validator("destinations", mode="before")
     @classmethod
     def _read_json(cls, given: object) -> object:

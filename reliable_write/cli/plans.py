@@ -126,7 +126,8 @@ def _parse(path: str, facts: dict[str, Any]) -> Plan:
 
 
 def _write(facts: dict[str, Any]) -> Reviewed:
-    return Reviewed(str(facts["write_id"]), int(facts["epoch"]), str(facts["state"]), facts["reason"])
+    reason = None if facts["reason"] is None else str(facts["reason"])
+    return Reviewed(str(facts["write_id"]), int(facts["epoch"]), str(facts["state"]), reason)
 
 
 def _unique(writes: Sequence[Reviewed]) -> tuple[Reviewed, ...]:

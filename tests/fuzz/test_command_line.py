@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from moto import mock_aws
 
 from reliable_write.cli.exits import ExitCode
+from reliable_write.cli.usage import _inert_errors
 from tests.fuzz.command_line import LEDGER, LOCKS, Place, Ran, commands, documents, run
 from tests.fuzz.tally import share, tally, tried
 from tests.simulation.memory_world import SYSTEM, TABLE
@@ -188,6 +191,8 @@ def test_a_plan_file_of_any_content_is_refused_or_does_what_it_says(place: Place
 
         @tried(0.03)
         @example({"made_at_milliseconds": float("inf")}, {"epoch": float("inf")})
+        @example({}, {"reason": [[]]})
+        @example({}, {"reason": float("inf")})
         @example({"made_by": EVIL, "reason": EVIL}, {"reason": EVIL})
         @given(
             st.dictionaries(st.sampled_from(sorted(whole)), PLAN_VALUES, max_size=2),
@@ -259,3 +264,74 @@ def test_no_command_and_no_option_is_left_out() -> None:
     assert len(COMMANDS) > 20
     assert set(LEFT_OUT) <= {*options, "--help"}
     assert set(SANE) <= {parameter.name for command in COMMANDS.values() for parameter in command.params}
+
+
+def test_what_a_usage_error_quotes_is_text_whatever_version_of_typer_says_it() -> None:
+    """Later ones escape it themselves, each in its own way; of earlier ones this takes care."""
+
+    class UsageError(Exception):
+        def format_message(self) -> str:
+            return f"No such option: {EVIL}"
+
+    def fail() -> None:
+        with _inert_errors():
+            raise UsageError
+
+    with pytest.raises(UsageError) as caught:
+        fail()
+    check_inert(Ran(2, "", f"Error: {caught.value.format_message()}\n"))
+
+
+# --- the real client ----------------------------------------------------------------------------------------------
+
+PLACES = [
+    "\udc80",
+    "\x00",
+    "",
+    "x" * 300,
+    "\x1b[31m",
+    "../..",
+    "eu:t",
+    "arn:aws:dynamodb:us-east-1:123456789012:table/t",
+]
+ENDPOINTS = ["http://[", "x", "http://h:99999", "http://h:x", "http://\udc80", "http://a b"]
+AT_PLACES = {
+    "locks list": ["locks", "list"],
+    "policy": ["iam", "policy", "--role", "app", "--table"],
+    "doctor": ["doctor", "--table"],
+    "region": ["status", "--region"],
+    "profile": ["status", "--profile"],
+}
+
+
+@pytest.fixture
+def real_client(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Botocore's own checks of what is asked, and moto behind it."""
+    assert folder == Path.cwd()
+    for name in [name for name in os.environ if name.startswith(("AWS_", "RELIABLE_WRITE_"))]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws():
+        assert run(["init", "--shards", "1"]).code == 0
+        yield
+
+
+@pytest.mark.usefixtures("real_client")
+def test_the_real_client_is_given_nothing_that_it_answers_by_a_traceback() -> None:
+    lines = [[*words, odd] for words in AT_PLACES.values() for odd in PLACES]
+    lines += [["status", "--endpoint-url", odd] for odd in ENDPOINTS]
+    with tally("command lines to the real client", "NOT_FOUND", "CONFIGURATION", "DONE") as counts:
+        for arguments in lines:
+            ran = run(arguments)
+            counts.update(["inputs", ExitCode(ran.code).name])
+            assert "Traceback" not in ran.out + ran.err, arguments
+            check_inert(ran)
+
+
+def test_a_demo_that_cannot_start_leaves_the_cursor_as_it_was(place: Place) -> None:
+    place.restore()
+    ran = run(["demo"], terminal=True)
+    assert ran.code == ExitCode.CONFIGURATION
+    assert ran.err.count("\x1b[?25l") == ran.err.count("\x1b[?25h") == 1

@@ -250,3 +250,10 @@ def test_an_arn_has_no_alias() -> None:
     assert split_alias(arn) == (None, arn)
     assert split_alias("eu:orders") == ("eu", "orders")
     assert split_alias("orders") == (None, "orders")
+
+
+@pytest.mark.parametrize("url", ["http://h:99999", "http://h:x", "http://["])
+def test_an_endpoint_that_no_request_can_reach_is_refused_by_name(url: str) -> None:
+    """Botocore takes it, and the port would be looked at when nobody reports it any more."""
+    with pytest.raises(ConfigurationError, match="endpoint_url"):
+        Settings.from_environment({}, endpoint_url=url)
