@@ -10,7 +10,7 @@ import pytest
 from reliable_write.errors import Outcome
 from tests.simulation import checkers
 from tests.simulation.checkers import CHECKERS, Checker
-from tests.simulation.history import Change, Did, History, Landed, Place, Tomb, Write
+from tests.simulation.history import Change, Did, History, Landed, LatePut, Place, Tomb, Write
 
 X: Place = ("people", "x")
 
@@ -71,6 +71,11 @@ def back_from_the_dead(history: History) -> None:
     history.changes[X].append(applied(30, 10, "w0"))
 
 
+def put_late_and_left_there(history: History) -> None:
+    history.changes[X].append(applied(30, 20, "w1"))
+    history.late_puts.append(LatePut(stamp(20), X, 30, 35))
+
+
 def before_what_was_acknowledged(history: History) -> None:
     history.writes[1] = told("w1", 5, "put", 11, 15)
 
@@ -104,6 +109,7 @@ def test_a_history_that_keeps_all_promises_is_passed() -> None:
         (acknowledged_too_early, checkers.an_acknowledged_write_is_applied),
         (an_older_one_shows, checkers.the_last_in_order_shows),
         (back_from_the_dead, checkers.nothing_comes_back),
+        (put_late_and_left_there, checkers.a_late_put_takes_itself_back),
         (before_what_was_acknowledged, checkers.what_begins_later_comes_later),
         (a_second_commit_point, checkers.each_takes_effect_once),
         (counted_twice, checkers.each_takes_effect_once),
@@ -120,7 +126,7 @@ def test_each_checker_refuses_what_breaks_its_promise(spoil: Callable[[History],
 
 def test_no_checker_is_left_untried() -> None:
     names = {checker.__name__ for checker in CHECKERS}
-    assert len(names) == len(CHECKERS) == 8
+    assert len(names) == len(CHECKERS) == 9
 
 
 def test_a_write_begun_after_a_collected_delete_may_have_a_lower_stamp() -> None:
