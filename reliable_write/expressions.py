@@ -15,7 +15,7 @@ from boto3.dynamodb.conditions import ConditionBase, ConditionExpressionBuilder
 
 from reliable_write import limits
 from reliable_write.errors import InvalidExpressionError
-from reliable_write.values import WireItem, encode_item
+from reliable_write.values import WireItem, encode_item, shown_path
 
 Names = Mapping[str, str]
 """Placeholders like `#n`, each with the attribute name it stands for."""
@@ -246,9 +246,10 @@ def _check_text(text: object, what: str, where: str) -> None:
             f"{where}: {what} is a string that is not empty, or for a condition a boto3.dynamodb.conditions object; "
             f"this is {type(text).__name__}."
         )
-    if len(text.encode()) > limits.CALLERS_EXPRESSION_BYTES_MAX:
+    size = len(text.encode(errors="surrogatepass"))
+    if size > limits.CALLERS_EXPRESSION_BYTES_MAX:
         raise InvalidExpressionError(
-            f"{where}: {what} has {len(text.encode())} bytes; it takes {limits.CALLERS_EXPRESSION_BYTES_MAX} here, "
+            f"{where}: {what} has {size} bytes; it takes {limits.CALLERS_EXPRESSION_BYTES_MAX} here, "
             "because the guards of the write's order stand in the same expression."
         )
 
@@ -268,7 +269,7 @@ def _check_placeholders(texts: Sequence[str], given: set[str], where: str) -> No
         member = "ExpressionAttributeNames" if missing[0].startswith("#") else "ExpressionAttributeValues"
         raise InvalidExpressionError(f"{where}: {missing[0]} stands in an expression but not in {member}.")
     if unused := sorted(given - used):
-        raise InvalidExpressionError(f"{where}: {unused[0]} is given but stands in no expression.")
+        raise InvalidExpressionError(f"{where}: {shown_path(unused[0])} is given but stands in no expression.")
 
 
 def _value_of(placeholder: str) -> str:

@@ -238,7 +238,12 @@ def _explain(error: ValidationError, given: set[str]) -> str:
 
 def printable(text: str) -> str:
     """Text for a message: what came from outside must not move a terminal's cursor, nor begin a line of a log."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
+    return text if text.isprintable() else "".join(map(printable_mark, text))
+
+
+def printable_mark(mark: str) -> str:
+    r"""One character as it is, or as `\x1b`."""
+    return mark if mark.isprintable() else mark.encode("unicode_escape").decode()
 
 
 def told(place: tuple[int | str, ...], message: str) -> str:

@@ -10,6 +10,7 @@ from reliable_write.cli.locks import locks
 from reliable_write.cli.options import AsJson, Debug, EndpointUrl, OrderChoice, Profile, Region, SystemTable
 from reliable_write.cli.overseeing import audit, doctor, iam, status
 from reliable_write.cli.upload import upload
+from reliable_write.cli.usage import InertGroup
 from reliable_write.cli.writes import writes
 
 # \b keeps click from joining the lines of a paragraph.
@@ -21,6 +22,7 @@ EPILOG = (
 )
 
 app = typer.Typer(
+    cls=InertGroup,
     help="Write several DynamoDB items in several tables, and never end up with half of them.",
     epilog=EPILOG,
     no_args_is_help=True,
@@ -157,8 +159,7 @@ def demo(
         from reliable_write.cli import render
         from reliable_write.cli.demo import Demo
 
-        screen = render.DemoScreen(silent=as_json)
-        with Demo(orders, screen) as running:
+        with render.DemoScreen(silent=as_json) as screen, Demo(orders, screen) as running:
             facts = running.run()
             render.show_demo(facts, screen, as_json=as_json)
             if keep:

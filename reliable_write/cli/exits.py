@@ -71,12 +71,19 @@ def reported(*, as_json: bool, debug: bool) -> Iterator[None]:
         if ending is None:
             raise
         if debug:
-            traceback.print_exc()
-        sys.stderr.write(f"{ending.told}\n")
+            sys.stderr.write(paragraph(traceback.format_exc()))
+        sys.stderr.write(paragraph(ending.told))
         if as_json:
             facts = {"kind": ending.kind, "message": ending.told, "outcome": ending.outcome, "exit": int(ending.code)}
             sys.stdout.write(json.dumps({"error": facts}) + "\n")
         sys.exit(ending.code)
+
+
+def paragraph(text: str) -> str:
+    """Text for stderr. What is quoted in it must not talk to the terminal, nor begin a line that looks like ours."""
+    from reliable_write.settings import printable
+
+    return "\n    ".join(map(printable, text.rstrip("\n").split("\n"))) + "\n"
 
 
 def ending_of(error: Exception) -> Ending | None:

@@ -176,10 +176,17 @@ def _report(connection: Connection, findings: list[Finding], *, checked_only: bo
 
 def _check_names(names: StampNames) -> None:
     for name in (names.full, names.update):
-        if not 0 < len(name.encode()) <= limits.KEY_ATTRIBUTE_NAME_BYTES_MAX:
-            raise CommandError(ExitCode.USAGE, "A stamp attribute's name has 1 to 255 bytes.")
+        if not _fits(name):
+            raise CommandError(ExitCode.USAGE, "A stamp attribute's name has 1 to 255 bytes of UTF-8.")
     if names.full == names.update:
         raise CommandError(ExitCode.USAGE, f"Puts and updates need two stamp attributes; both would be {names.full!r}.")
+
+
+def _fits(name: str) -> bool:
+    try:
+        return 0 < len(name.encode()) <= limits.KEY_ATTRIBUTE_NAME_BYTES_MAX
+    except UnicodeEncodeError:  # an argument that is no UTF-8
+        return False
 
 
 assert get_args(Order) == ("strict", "clock")

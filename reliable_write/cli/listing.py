@@ -12,6 +12,7 @@ from typing import Any, Final
 from reliable_write import limits
 from reliable_write.cli.desk import Desk
 from reliable_write.cli.exits import CommandError, ExitCode
+from reliable_write.cli.options import SECONDS_MAX
 from reliable_write.dynamodb import CallFailed
 from reliable_write.entry import Entry, State, UnreadableEntry, check_format, check_state, read_entry, shard_name
 from reliable_write.heartbeats import Heartbeat
@@ -114,7 +115,10 @@ def parse_span(text: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
     if found is None:
         raise CommandError(ExitCode.USAGE, f"{text!r} is no span of time. Write it as 90s, 10m, 2h or 1d.")
-    return float(found[1]) * _UNITS[found[2] or "s"]
+    seconds = float(found[1]) * _UNITS[found[2] or "s"]
+    if seconds > SECONDS_MAX:
+        raise CommandError(ExitCode.USAGE, f"{text[:40]!r} is longer than any span here: {SECONDS_MAX} s is the most.")
+    return seconds
 
 
 def look(desk: Desk, filters: Filters) -> Listing:

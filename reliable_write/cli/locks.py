@@ -18,6 +18,7 @@ from reliable_write.cli.options import (
     Reason,
     Region,
     SystemTable,
+    WatchSeconds,
     Yes,
 )
 
@@ -30,12 +31,6 @@ locks = typer.Typer(
 LockTable = Annotated[str, typer.Argument(metavar="TABLE", help="The table that holds the locks.")]
 LockKey = Annotated[str, typer.Argument(metavar="KEY", help="The lock's key; binary as base64.")]
 SortKey = Annotated[str | None, typer.Option(metavar="KEY", help="Its range key, where the table has one.")]
-Watch = Annotated[
-    float,
-    typer.Option(
-        "--watch-seconds", min=0.0, metavar="N", help="Look again so long after: who was renewed is alive; 0: one look."
-    ),
-]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Also the data beside it.")]
 
 
@@ -44,7 +39,7 @@ def list_locks(
     *,
     table: LockTable,
     everything: Annotated[bool, typer.Option("--all", help="Also those that nobody holds.")] = False,
-    watch_seconds: Watch = 0.0,
+    watch_seconds: WatchSeconds = 0.0,
     limit: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Rows; 0 for all. 50 where not given, all with --json.")
     ] = None,
@@ -76,7 +71,7 @@ def show(
     table: LockTable,
     key: LockKey,
     sort_key: SortKey = None,
-    watch_seconds: Watch = 0.0,
+    watch_seconds: WatchSeconds = 0.0,
     reveal: Reveal = False,
     profile: Profile = None,
     region: Region = None,
@@ -102,7 +97,7 @@ def release(
     table: LockTable,
     key: LockKey,
     sort_key: SortKey = None,
-    watch_seconds: Watch = 0.0,
+    watch_seconds: WatchSeconds = 0.0,
     reason: Reason = "",
     dry_run: DryRun = False,
     yes: Yes = False,

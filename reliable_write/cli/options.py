@@ -1,11 +1,23 @@
 """The options that several commands share, declared once."""
 
 import enum
+import math
 import re
 import shlex
-from typing import Annotated, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import typer
+
+SECONDS_MAX: Final = 1_000_000_000
+"""Of every span and pause: some thirty years. A clock cannot be told to wait for much more."""
+
+
+def _finite(given: float | None) -> float | None:
+    """Bounds let `nan` through: it is neither below nor above."""
+    if given is not None and not math.isfinite(given):
+        raise typer.BadParameter(f"{given} is no number to go by.")
+    return given
+
 
 Profile = Annotated[
     str | None, typer.Option(metavar="NAME", help="Profile of the AWS configuration [RELIABLE_WRITE_PROFILE].")
@@ -22,7 +34,10 @@ Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept in the audi
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Rate = Annotated[
-    float | None, typer.Option(min=0.1, metavar="N", help="At most so many writes a second; as fast as it goes else.")
+    float | None,
+    typer.Option(
+        min=0.1, callback=_finite, metavar="N", help="At most so many writes a second; as fast as it goes else."
+    ),
 ]
 PlanOut = Annotated[
     str | None, typer.Option(metavar="FILE", help="Change nothing; write down what would be, for `writes apply`.")
@@ -38,6 +53,17 @@ ErrorText = Annotated[
 ]
 WriteId = Annotated[str, typer.Argument(metavar="ID", help="The write's id.")]
 WriteIds = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Write ids; or give filters.")]
+WatchSeconds = Annotated[
+    float,
+    typer.Option(
+        "--watch-seconds",
+        min=0.0,
+        max=SECONDS_MAX,
+        callback=_finite,
+        metavar="N",
+        help="Look again so long after: who was renewed is alive; 0: one look.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Facts for machines on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", envvar="RELIABLE_WRITE_DEBUG", help="Show the traceback of an error.")]
 

@@ -17,6 +17,8 @@ from reliable_write.cli.listing import Row
 
 FORMAT: Final = 1
 ACTIONS: Final = ("retry", "skip", "quarantine", "discard")
+_NO_PLAN: Final = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""Arithmetic: JSON as Python reads it has infinite numbers. Recursion: brackets in brackets, thousands of them."""
 _PLACE: Final = ("system_table", "region", "endpoint_url")
 
 
@@ -82,10 +84,9 @@ def write_plan(path: str, plan: Plan) -> None:
         raise CommandError(
             ExitCode.USAGE, f"{path} is there already. Choose another name; nothing was changed."
         ) from error
-    except OSError as error:
-        raise CommandError(
-            ExitCode.USAGE, f"{path} cannot be written: {error.strerror}. Nothing was changed."
-        ) from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        why = error.strerror if isinstance(error, OSError) else error
+        raise CommandError(ExitCode.USAGE, f"{path} cannot be written: {why}. Nothing was changed.") from error
 
 
 def read_plan(path: str, place: dict[str, Any]) -> Plan:
@@ -95,7 +96,7 @@ def read_plan(path: str, place: dict[str, Any]) -> Plan:
         plan = _parse(path, facts)
     except OSError as error:
         raise CommandError(ExitCode.USAGE, f"{path} cannot be read: {error.strerror}. Nothing was changed.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _NO_PLAN as error:
         raise CommandError(ExitCode.USAGE, f"{path} is no plan of this tool ({error}). Nothing was changed.") from error
     if plan.place != place:
         raise CommandError(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
 from rich.padding import Padding
 from rich.status import Status
 from rich.table import Table
@@ -57,10 +57,10 @@ def show_installation(report: Report, *, as_json: bool) -> None:
     table = _table("", "property", "what holds")
     for finding in report.findings:
         word, style = ("ok", "green") if finding.ok else ("WRONG", "bold red") if finding.required else ("no", "yellow")
-        told = Text(finding.told)
+        told = [Text(finding.told)]
         if reason := matters(finding):
-            told.append(f"\n{reason}", style="dim")
-        table.add_row(Text(word, style=style), finding.name, told)
+            told.append(Text(reason, style="dim"))
+        table.add_row(Text(word, style=style), finding.name, Group(*told))
     console.print(table)
     console.print(_installation_verdict(report))
 
@@ -116,6 +116,12 @@ class DemoScreen:
         self._talk = _console(stderr=True)
         self._status: Status | None = None
         self._told_title = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop_waiting()  # or the cursor stays hidden behind an act that failed
 
     def waiting(self, what: str) -> None:
         """See `Audience.waiting`."""
@@ -191,14 +197,12 @@ class DemoScreen:
 
     def keeping(self, endpoint_url: str) -> None:
         """How to look around in the engine that is kept."""
-        self._talk.print(
-            Text(
-                f"The engine stays at {endpoint_url} until Ctrl-C. To look around:\n"
-                "  export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION=us-east-1\n"
-                f"  reliable-write init --check --endpoint-url {shlex.quote(endpoint_url)}"
-            ),
-            soft_wrap=True,  # commands are copied
-        )
+        for line in (
+            f"The engine stays at {endpoint_url} until Ctrl-C. To look around:",
+            "  export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION=us-east-1",
+            f"  reliable-write init --check --endpoint-url {shlex.quote(endpoint_url)}",
+        ):
+            self._talk.print(Text(line), soft_wrap=True)  # commands are copied
 
     def _stop_waiting(self) -> None:
         if self._status is not None:

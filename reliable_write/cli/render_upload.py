@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
+from reliable_write import settings
 from reliable_write.cli import speech
 from reliable_write.uploads import Audience, CleanReport, Ended, FileResult, UploadReport
 from reliable_write.uploads.report import INTERRUPTED, Silence, shown
@@ -117,7 +118,7 @@ def _line_of(result: FileResult) -> Text | None:
 
 def printable(name: str) -> str:
     """A name on one line, whatever it is made of."""
-    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in shown(name))
+    return settings.printable(shown(name))
 
 
 # --- at the end ---------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Final, Self
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.padding import Padding
 from rich.text import Text
@@ -184,7 +184,7 @@ class Watch:
     def draw(self, listing: Listing, at_milliseconds: int) -> None:
         """What is there now, as much as fits."""
         lines = list(watch_lines(listing, at_milliseconds, self._console.width))
-        self._live.update(Text("\n").join(lines[: max(1, self._console.height - 1)]), refresh=True)
+        self._live.update(Group(*lines[: max(1, self._console.height - 1)]), refresh=True)
 
 
 def watch_lines(listing: Listing, at_milliseconds: int, width: int) -> Iterator[Text]:

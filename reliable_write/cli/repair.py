@@ -111,6 +111,8 @@ def _parse(text: str) -> dict[str, Any]:
         given = json.loads(text, parse_float=Decimal, parse_constant=Decimal)
     except ValueError as error:
         raise _wrong_key(f"it is not JSON ({error})") from error
+    except RecursionError:
+        raise _wrong_key("it is not JSON that one would write: nested too deep") from None
     if not isinstance(given, dict):
         raise _wrong_key("it is not an object")
     return given

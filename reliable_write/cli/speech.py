@@ -6,10 +6,14 @@ import datetime as dt
 import json
 import sys
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any, Final
 
-from rich.console import Console
-from rich.text import Text
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Span, Text
+
+from reliable_write.settings import printable_mark
 
 WIDTH_MAX: Final = 140
 PROSE_WIDTH_MAX: Final = 100
@@ -18,9 +22,34 @@ LIST_ROWS: Final = 50
 """Shown where nobody asked for another number."""
 
 
+class InertConsole(Console):
+    """Shows every text as text, on one line of its own: names, reasons and owners come from tables and command lines,
+    and must not move a cursor, change a title or begin a line that looks like ours.
+
+    Here and not where texts are made, so that no renderer can forget it.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """See `Console.render`; whatever is nested in a renderable comes through here too."""
+        if isinstance(renderable, str):
+            renderable = Text(renderable)
+        return super().render(inert(renderable) if isinstance(renderable, Text) else renderable, options)
+
+
+def inert(text: Text) -> Text:
+    r"""The same with `\x1b` for what is no printable character, styled as it was."""
+    if text.plain.isprintable():
+        return text
+    parts = list(map(printable_mark, text.plain))
+    begins = [0, *accumulate(map(len, parts))]
+    made = text.blank_copy("".join(parts))
+    made.spans = [Span(begins[span.start], begins[span.end], span.style) for span in text.spans]
+    return made
+
+
 def console(*, stderr: bool = False, width_max: int = WIDTH_MAX) -> Console:
     """A console that neither guesses colours for words nor runs over a readable width."""
-    made = Console(stderr=stderr, highlight=False, emoji=False)
+    made = InertConsole(stderr=stderr, highlight=False, emoji=False, markup=False)
     made.width = min(made.width, width_max)
     return made
 
@@ -37,14 +66,28 @@ def say_command(command: str, *, stderr: bool = True) -> None:
 
 def print_json(facts: Any) -> None:
     """One document."""
-    sys.stdout.write(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json_text(facts, indent=2) + "\n")
 
 
 def print_jsonl(rows: Iterable[dict[str, Any]]) -> None:
     """One document a line, each out at once: somebody may be reading."""
     for row in rows:
-        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text(row) + "\n")
         sys.stdout.flush()
+
+
+def json_text(facts: Any, indent: int | None = None) -> str:
+    """JSON that is readable in any script, and can be shown on any terminal and written to any stream."""
+    text = json.dumps(facts, indent=indent, ensure_ascii=False)
+    return text if text.isprintable() else "".join(map(_json_mark, text))
+
+
+def _json_mark(mark: str) -> str:
+    """JSON's own escape of what it would leave as it is: C1 controls, directions of text, halves of surrogate pairs.
+
+    A line feed can only be one between values: those in them are escaped.
+    """
+    return mark if mark.isprintable() or mark == "\n" else json.dumps(mark)[1:-1]
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:

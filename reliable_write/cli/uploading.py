@@ -17,8 +17,9 @@ from reliable_write.cli.listing import parse_span
 from reliable_write.cli.options import At, Form
 from reliable_write.settings import Settings
 from reliable_write.uploads import CleanReport, Ended, UploadOnce, UploadReport
-from reliable_write.uploads.files import Source
+from reliable_write.uploads.files import Choice, Source, find
 from reliable_write.uploads.report import INTERRUPTED, shown
+from reliable_write.uploads.target import Target
 from reliable_write.writer import ReliableWriter
 
 
@@ -73,6 +74,8 @@ def upload(at: At, form: Form, wanted: Wanted) -> ExitCode:
     older_than = None if wanted.clean is None else parse_span(wanted.clean)
     with _opened(at, wanted) as uploads:
         if wanted.init:
+            Target.parse(wanted.target)
+            find(wanted.source, Choice())  # before anything is made: these may be refused
             uploads.init()
         report = _run(uploads, form, wanted)
         cleaned = None

@@ -86,12 +86,12 @@ def read_state(item: Mapping[str, Any] | None, table: str) -> LockState:
             lease_id=_text(found.get(ID)),
             beat=int(found.get(BEAT, 0)),
         )
-    except (TypeError, ValueError, ArithmeticError) as error:
+    except (TypeError, ValueError, ArithmeticError):  # not as the cause: it quotes what is there
         raise ReadFailedError(
             f"An item of table {table!r} has attributes named lock_... that no lock of this library wrote. Nothing was "
             "written. Use another key or table for the lock, or remove them.",
             table=table,
-        ) from error
+        ) from None
 
 
 def _text(value: Any) -> str | None:

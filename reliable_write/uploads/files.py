@@ -4,6 +4,7 @@ what was read first, byte for byte by its digest.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import hashlib
 import io
@@ -89,7 +90,9 @@ def find(source: Source, choice: Choice) -> Found:
         raise UploadRejectedError("The source is empty. Give a folder, or files; the working directory is '.'.")
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        if path.is_dir():
+        with _told(path):
+            is_folder = path.is_dir()
+        if is_folder:
             return _in_folder(path, choice)
         source = [path]
     return _by_name([Path(path) for path in source], choice)
@@ -98,18 +101,33 @@ def find(source: Source, choice: Choice) -> Found:
 def _by_name(paths: Sequence[Path], choice: Choice) -> Found:
     files: dict[str, File] = {}
     for path in paths:
-        if not path.is_file():
-            raise UploadRejectedError(
-                f"{os.fspath(path)!r} is {'a folder' if path.is_dir() else 'no file'}. Give one folder, or files."
-            )
-        if path.name in files:
+        with _told(path):
+            file = _named(path)
+        if file.name in files:
             raise UploadRejectedError(
                 f"Two files have the name {path.name!r}, and would be one object: {os.fspath(files[path.name].path)!r} "
                 f"and {os.fspath(path)!r}. Upload them under two prefixes, or their folder."
             )
-        if choice.takes(path.name):
-            files[path.name] = File(path, path.name, path.stat().st_size)
+        if choice.takes(file.name):
+            files[file.name] = file
     return Found(tuple(files[name] for name in sorted(files)))
+
+
+def _named(path: Path) -> File:
+    if not path.is_file():
+        raise UploadRejectedError(
+            f"{os.fspath(path)!r} is {'a folder' if path.is_dir() else 'no file'}. Give one folder, or files."
+        )
+    return File(path, path.name, path.stat().st_size)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What may not be looked at, or has a name too long for any file, is refused by name."""
+    try:
+        yield
+    except OSError as error:
+        raise UploadRejectedError(f"{os.fspath(path)!r} cannot be read: {error.strerror}.") from error
 
 
 def _in_folder(folder: Path, choice: Choice) -> Found:

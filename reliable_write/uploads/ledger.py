@@ -209,10 +209,11 @@ def _read(item: Mapping[str, Any]) -> Intent:
     try:
         return _as_intent(item)
     except (KeyError, ValueError) as error:
+        wrong = f"it has no {error}" if isinstance(error, KeyError) else "an attribute is garbled"  # others quote it
         raise ConfigurationError(
-            f"An item of the ledger is not one of ours ({error!r} in {item.get(KEY, {}).get('S')!r}). The ledger is a "
+            f"An item of the ledger is not one of ours: {wrong} in {item.get(KEY, {}).get('S')!r}. The ledger is a "
             "table of its own: give another one with --table, or remove that item."
-        ) from error
+        ) from None
 
 
 def _as_intent(item: Mapping[str, Any]) -> Intent:

@@ -81,6 +81,18 @@ def test_a_forged_place_leads_nowhere(table: str) -> None:
     assert len(world.records("J#")) == 1, "it is kept for a person to look at"
 
 
+def test_a_forged_alias_is_told_by_name_and_leads_nowhere() -> None:
+    """By the router itself, which knows the destinations of this process and no others."""
+    world = DamagedWorld()
+    before = world.snapshot()[TABLE]
+    forge(world, rows("evil:people", X))
+    (report,) = world.writer().recovery.resume_all()
+    assert report.resumed is not Resumed.FINISHED
+    assert world.shown_items() == before
+    (entry,) = world.records("J#")
+    assert "evil" in entry["last_error"]["S"]
+
+
 @pytest.mark.parametrize("verb", ["put_item", "delete_item"])
 def test_an_operation_on_the_system_table_itself_is_never_applied(verb: str) -> None:
     """No scope records one: it would overwrite other entries, tombstones, the config record."""

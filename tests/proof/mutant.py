@@ -26,6 +26,12 @@ ROOT = Path(__file__).parents[2]
 COPIED = ("reliable_write", "monitor", "tests", "pyproject.toml")
 SECONDS_MAX = 900.0
 """For one checker; the longest takes minutes where it finds nothing."""
+_BROKEN_PROMISES = (
+    r"VIOLATION .*(: Violation: |, with nothing going wrong: )",  # of an enumeration
+    r"  G[1-6]: ",  # of a simulated life
+    r"E  +(AssertionError(?!: this fake does not know)|assert |Failed: DID NOT RAISE|\S+\.Violation: )",  # of a test
+)
+"""What the line looks like in which a checker tells one."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +41,8 @@ class Checker:
     kind: str
     """In the ledger, kills are counted by it."""
     arguments: tuple[str, ...]
-    sound: str
-    """What the line looks like in which it tells a broken promise."""
     about: str = ""
+    """Which part of what is of this kind."""
 
     @property
     def name(self) -> str:
@@ -84,7 +89,7 @@ class Verdict:
 
 def points(about: str, *chosen: str) -> Checker:
     """Single faults, as many as are chosen."""
-    return Checker("single faults", ("-m", "tests.proof.points", *chosen, "--stop-at-first"), _VIOLATION, about)
+    return Checker("single faults", ("-m", "tests.proof.points", *chosen, "--stop-at-first"), about)
 
 
 def faults(shape: str, actor: Actor) -> Checker:
@@ -92,22 +97,23 @@ def faults(shape: str, actor: Actor) -> Checker:
     return points(f"{shape}; {actor}", "--shape", shape, "--actor", actor)
 
 
+def rooms(room: str, scenario: str) -> Checker:
+    """Every fault at every request of one scenario in one of the rooms."""
+    chosen = ("--room", room, "--scenario", scenario, "--stop-at-first")
+    return Checker("single faults, rooms", ("-m", "tests.proof.rooms", *chosen), f"{room}, {scenario}")
+
+
 def lives(start: int, stop: int) -> Checker:
     """Simulated lives of these seeds."""
     seeds = f"{start}:{stop}"
-    return Checker("simulation", ("-m", "tests.simulation", "--seeds", seeds, "--stop-at-first"), _COMPLAINT, seeds)
+    return Checker("simulation", ("-m", "tests.simulation", "--seeds", seeds, "--stop-at-first"), seeds)
 
 
 def tests(kind: str, file: str, only: str) -> Checker:
     """Tests of a file; `only` as in `pytest -k`."""
     chosen = ("-k", only) if only else ()
     arguments = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "pytest_timeout", file, *chosen)
-    return Checker(kind, arguments, _ASSERTION, f"{Path(file).stem}, {only or 'all'}")
-
-
-_VIOLATION = r"VIOLATION .*(: Violation: |, with nothing going wrong: )"
-_COMPLAINT = r"  G[1-6]: "
-_ASSERTION = r"E  +(AssertionError(?!: this fake does not know)|assert |Failed: DID NOT RAISE|\S+\.Violation: )"
+    return Checker(kind, arguments, f"{Path(file).stem}, {only or 'all'}")
 
 
 # --- judging ----------------------------------------------------------------------------------------------------------
@@ -171,7 +177,7 @@ def _ask(checker: Checker, root: Path) -> _Notice | None:
     if run.returncode == 0:
         return None
     lines = (run.stdout + run.stderr).splitlines()
-    found = _first(checker.sound, lines)
+    found = _first("|".join(_BROKEN_PROMISES), lines)
     if found is not None:
         return _Notice(sound=True, told=found)
     return _Notice(sound=False, told=_first(r"VIOLATION|E  ", lines) or _first(r"\S", reversed(lines)) or "nothing")

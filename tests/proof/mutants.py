@@ -18,8 +18,9 @@ from functools import partial
 from tests.proof.ledger import record
 from tests.proof.mutant import Checker, Mutant, Verdict, judge, lives, points, tests
 from tests.proof.mutants_core import CORE_MUTANTS
+from tests.proof.mutants_rooms import ROOM_MUTANTS
 
-MUTANTS: tuple[Mutant, ...] = CORE_MUTANTS
+MUTANTS: tuple[Mutant, ...] = (*CORE_MUTANTS, *ROOM_MUTANTS)
 CHECKERS: tuple[Checker, ...] = (
     points("each 29th", "--every", "29"),
     tests("model of transactions", "tests/unit/test_transacted_model.py", "g5"),

@@ -106,14 +106,14 @@ def actors_of(shape: Shape) -> Iterator[Actor]:
             yield actor
 
 
-def cells(shapes: Iterable[Shape], actors: Sequence[Actor] = ()) -> Iterator[Cell]:
+def cells(shapes: Sequence[Shape], actors: Sequence[Actor] = ()) -> Iterator[Cell]:
     """All of them, in an order that never changes; the requests are those of a run in which nothing goes wrong."""
     for shape in shapes:
         for actor in actors_of(shape):
             if not actors or actor in actors:
                 yield from _cells_of(shape, actor)
     if not actors or REPAIR in actors:
-        for shape in SHAPES:
+        for shape in shapes:
             if shape.start == "unstamped":
                 yield from _cells_of(shape, REPAIR)
 

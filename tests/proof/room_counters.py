@@ -46,6 +46,7 @@ class Step:
     ours: bool = False
     number: int = 0
     """In the order in which they began."""
+    at: float = 0.0
 
 
 @dataclass
@@ -86,7 +87,7 @@ class CounterCase(RoomCase):
 
     def step(self, n: int, deed: Callable[[], int | None], *, key: str | None = None) -> int | None:
         """One step and what was said of it; the value after it where that was told."""
-        step = Step(n, key=key, ours=self.playing, number=len(self.told.steps))
+        step = Step(n, key=key, ours=self.playing, number=len(self.told.steps), at=self.time.elapsed)
         self.told.steps.append(step)
         try:
             step.told = deed()
@@ -178,8 +179,8 @@ class CounterCase(RoomCase):
         self.others_finish()
         for step in [one for one in self.told.steps if one.key is not None]:
             self.say_again(step)
-        for key in {one.key for one in self.told.blocks if one.key}:
-            self.take(self.somebody(), key=key)
+        if self.plan.scenario.play is CounterCase.ids_keyed:
+            self.take(self.somebody(), key="key-1")
 
     def say_again(self, step: Step) -> None:
         """A queue that delivers the same message to another process."""
@@ -200,6 +201,8 @@ class CounterCase(RoomCase):
         unknown = step.unknown
         assert unknown is not None
         if unknown.settle is None:
+            lost = self.time.elapsed - step.at >= limits.COUNTER_SLOT_SECONDS or self.plan.scenario.skew
+            check(lost, "it can no longer be told, and its slot is young")
             self.outcomes["cannot be told"] += 1
             return
         try:
@@ -334,7 +337,7 @@ class CounterCase(RoomCase):
     def resetting(self) -> None:
         counter = AtomicCounter(self.me, TABLE, NAME)
         self.step(1, partial(counter.add, 1))
-        self.reset = reset = Step(5 * 10**6, number=len(self.told.steps), ours=True)
+        self.reset = reset = Step(5 * 10**6, number=len(self.told.steps), ours=True, at=self.time.elapsed)
         self.told.steps.append(reset)
         try:
             counter.reset(reset.n)

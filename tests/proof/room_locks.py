@@ -69,6 +69,10 @@ class LockCase(RoomCase):
         self.lost_told = 0
         self.deed: bool | None = False
         self.looks = 0
+        self.alive_at: dict[str, float] = {}
+        """When the last sign of life was seen in the table, by key."""
+        self.slow: list[Lease] = []
+        """Of somebody who is taken for dead; his heartbeat is under way all the same."""
         super().__init__(plan)
 
     # --- holding ------------------------------------------------------------------------------------------------
@@ -161,11 +165,19 @@ class LockCase(RoomCase):
         with self.aside() as writer:
             if kind == "delete":
                 self.force(writer)
+            elif kind == "put" and self.slow:
+                self.beat_late(self.slow[0])
             elif kind == "put":
                 self.visit(writer, 0.0)
             elif not any(one.is_held() for one in self.keeps):
                 lease = self.take(self.lock(writer), PATIENCE)
                 self.keeps += [lease] if lease is not None else []
+
+    @staticmethod
+    def beat_late(lease: Lease) -> None:
+        """A heartbeat lands that its holder has sent before he stood still."""
+        hold: Any = lease._hold
+        hold.terms.item.renew(hold.holding, hold._beat + 1, None, hold.terms.engine.attempt_deadline())
 
     def go_on(self) -> None:
         self.let_go()
@@ -235,6 +247,10 @@ class LockCase(RoomCase):
             now = self.item(TABLE, key)
             if "lock_id" in item and "lock_id" in now and item["lock_id"] != now["lock_id"]:
                 self.taken_over.add((key, int(item["lock_token"]["N"])))
+                ours = item["lock_owner"] == now["lock_owner"]
+                check(ours or self.time.elapsed - self.alive_at[key] >= LEASE, "taken from one who lives")
+            if now != item:
+                self.alive_at[key] = self.time.elapsed
             check(_token(now) >= _token(item), "a token went back")
         return answer
 
@@ -317,11 +333,12 @@ class LockCase(RoomCase):
             return
         workers: Any = self.me.engine().workers
         beat = workers.loops[-1].__self__
-        until = self.time.elapsed + 3 * LEASE
+        until, end = self.time.elapsed + 3 * LEASE, self.time.elapsed + 10 * LEASE
         pause: float | None = LEASE / 4
         while pause is not None and (self.time.elapsed < until or not lease.is_held()):
             self.pass_seconds(pause)
             pause = beat.turn()
+            check(self.time.elapsed < end, "its lease is over, and nobody was told")
         check(lease.is_held() or self.lost_told == 1, f"it was lost, and that was told {self.lost_told} times")
         self.release(lease)
 
@@ -401,7 +418,8 @@ class LockCase(RoomCase):
 
     def begin_dead(self) -> None:
         with self.aside() as writer:
-            self.take(self.lock(writer), data="left behind")
+            lease = self.take(self.lock(writer), data="left behind")
+            self.slow += [lease] if lease is not None else []
 
     def begin_held(self) -> None:
         """By somebody who lets go of it when we look for the third time."""

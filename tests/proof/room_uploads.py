@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import hashlib
 import shutil
 import tempfile
 from collections import Counter
@@ -18,6 +19,7 @@ from reliable_write import UploadOnce, UploadReport, limits
 from reliable_write.clock import Deadline
 from reliable_write.dynamodb import CallName
 from reliable_write.uploads import once
+from reliable_write.uploads.objects import SHA256_METADATA
 from tests.proof.history import check
 from tests.proof.memory_bucket import MemoryBucket, MemoryS3
 from tests.proof.room_world import READS_OF_S3, MortalWire, RoomCase, RoomPlan, Scenario, Writer
@@ -26,9 +28,11 @@ from tests.simulation.memory import Request
 from tests.unit.fakes import InlineWorkers
 
 LEDGER, URL, KEY = "uploads", "s3://bucket/p", "p/file"
+ADDRESS = f"s3://bucket/{KEY}"
 PART_BYTES = 8
 """Far below what S3 takes, so that thousands of cases take no hours; the sizes themselves are tried on an engine."""
 SMALL, LARGE, OTHER = b"small", bytes(range(2 * PART_BYTES + 3)), b"other"
+CHANGED = LARGE[::-1]
 LOOK_SECONDS = 5.0
 """Fewer looks at what others are at: each of them is a request, and they are all alike."""
 PART_SECONDS = 4.0
@@ -88,12 +92,24 @@ class UploadCase(RoomCase):
 
     def apply(self, call: Any, request: Request) -> dict[str, Any]:
         if not hasattr(MemoryBucket, f"_{call}"):
-            return super().apply(call, request)
+            before = self.item(LEDGER, ADDRESS)
+            answer = super().apply(call, request)
+            self.check_ledger(before, self.item(LEDGER, ADDRESS))
+            return answer
         answer = self.bucket.apply(call, request)
         if call not in READS_OF_S3:
             self.effective.append(request)
         check(self.bucket.versions()[KEY] <= 1, "a second version of the object")
         return answer
+
+    @staticmethod
+    def check_ledger(before: dict[str, Any], after: dict[str, Any]) -> None:
+        """What is done stays so; of two who act on one sight of it one is refused."""
+        if before == after or not before:
+            return
+        check(before["state"] != {"S": "done"}, "what was done is changed")
+        if after.get("state") == {"S": "sending"}:
+            check(int(after["version"]["N"]) == int(before["version"]["N"]) + 1, "a claim that was not as it was seen")
 
     def renew(self, call: str) -> None:
         """As the thread does that renews the claims of a run, while parts are sent."""
@@ -125,11 +141,17 @@ class UploadCase(RoomCase):
         there = [one.data for one in self.bucket.stored[KEY]]
         if report.uploaded or report.already_there:
             check(there == [self.data], "told to be there, and is not")
+            right = self.foreign is not None or self.noted() == hashlib.sha256(self.data).hexdigest()
+            check(right, "another digest is noted than that of the content")
         if report.uploaded:
             check(self.foreign is None, "told to be uploaded, and is somebody else's")
         if report.different_content:
             check(there != [self.data], "told to be different, and is the same")
         check(self.told["uploaded"] <= 1, "told to be uploaded twice")
+
+    def noted(self) -> str:
+        """In the object's metadata: a ledger that was lost is made anew from that."""
+        return self.bucket.stored[KEY][-1].metadata[SHA256_METADATA]
 
     def complete(self) -> None:
         """Another process finishes it, whoever has died."""
@@ -173,7 +195,7 @@ class UploadCase(RoomCase):
         self.pass_seconds(1.0)
         self.check_pending()
         if self.foreign in (None, self.data):
-            item = self.item(LEDGER, f"s3://bucket/{KEY}")
+            item = self.item(LEDGER, ADDRESS)
             check(item.get("state") == {"S": "done"}, "it is there, and the ledger does not say so")
 
     def check_pending(self) -> None:
@@ -206,6 +228,11 @@ class UploadCase(RoomCase):
     def begin_dead_in_parts(self) -> None:
         self.data = LARGE
         self.killed("upload_part", 3)
+
+    def begin_changed(self) -> None:
+        """The file is another one since."""
+        self.begin_dead_in_parts()
+        self.data = CHANGED
 
     def begin_dead_at_the_end(self) -> None:
         self.data = LARGE
@@ -247,6 +274,7 @@ UploadCase.scenarios = (
     Scenario("in parts", UploadCase.play_upload, UploadCase.begin_large),
     Scenario("one request, taken over", UploadCase.play_upload, UploadCase.begin_dead),
     Scenario("in parts, resumed", UploadCase.play_upload, UploadCase.begin_dead_in_parts),
+    Scenario("in parts, changed since", UploadCase.play_upload, UploadCase.begin_changed),
     Scenario("in parts, to be completed", UploadCase.play_upload, UploadCase.begin_dead_at_the_end),
     Scenario("in parts, of an upload that nobody noted", UploadCase.play_upload, UploadCase.begin_dead_unnoted),
     Scenario("there, and verified", UploadCase.play_twice, UploadCase.begin_there),

@@ -47,11 +47,12 @@ class RoomCell:
         return f"[{self.room.room}: {self.scenario.name}] request {self.number} ({self.call}): {self.fault}"
 
 
-def cells(rooms: Iterable[type[RoomCase]] = ROOMS) -> Iterator[RoomCell]:
+def cells(rooms: Iterable[type[RoomCase]] = ROOMS, only: str | None = None) -> Iterator[RoomCell]:
     """All of them, in an order that never changes; the requests are those of a run in which nothing goes wrong."""
     for room in rooms:
         for scenario in room.scenarios:
-            yield from _cells_of(room, scenario)
+            if only in (None, scenario.name):
+                yield from _cells_of(room, scenario)
 
 
 def _cells_of(room: type[RoomCase], scenario: Scenario) -> Iterator[RoomCell]:
@@ -59,7 +60,7 @@ def _cells_of(room: type[RoomCase], scenario: Scenario) -> Iterator[RoomCell]:
     try:
         dry.run()
     except Violation as violation:
-        raise Violation(f"[{room.room}: {scenario.name}] with nothing going wrong: {violation}") from violation
+        raise Violation(f"[{room.room}: {scenario.name}], with nothing going wrong: {violation}") from violation
     assert dry.requests, f"{room.room}, {scenario.name}: a dry run without a request"
     for number, call in enumerate(dry.requests, 1):
         for fault in faults_in_rooms(call):
@@ -105,19 +106,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cells", metavar="FROM:TO", help="only these, by number; the end is not included")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th of them")
     parser.add_argument("--room", choices=[room.room for room in ROOMS], help="only this one")
+    parser.add_argument("--scenario", metavar="NAME", help="only this one")
     parser.add_argument("--stop-at-first", action="store_true", help="stop at the first violation, exit 1")
     given = parser.parse_args(arguments)
     begun = time.monotonic()
     start, end = (int(part) for part in given.cells.split(":")) if given.cells else (0, sys.maxsize)
     rooms = [room for room in ROOMS if given.room in (None, room.room)]
     try:
-        chosen = itertools.islice(cells(rooms), start, end, given.every)
+        chosen = itertools.islice(cells(rooms, given.scenario), start, end, given.every)
         totals = run(chosen, stop_at_first=given.stop_at_first)
     except Violation as violation:
         print(f"VIOLATION {violation}")
         return 1
     reach = (start, min(end, start + totals.cells * given.every))
-    if given.every == 1 and given.room is None:  # else its numbers are not those of the whole
+    if (
+        given.every == 1 and given.room is None and given.scenario is None
+    ):  # else its numbers are not those of the whole
         record(PART, totals.ledger(), seeds=reach)
     _tell(totals, reach, time.monotonic() - begun)
     return int(bool(totals.violations) or totals.visited != totals.cells or not totals.cells)

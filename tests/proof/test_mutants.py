@@ -10,11 +10,16 @@ import pytest
 from tests.proof.mutant import ROOT, Checker, Mutant, faults, is_content, judge
 from tests.proof.mutants import MUTANTS
 
-QUICK = ("early acknowledgement", "a late put takes nothing back")
+QUICK = (
+    "early acknowledgement",
+    "an older tombstone over a newer",
+    "put over an object",
+    "a token that does not grow",
+)
 
 
 def test_each_mutant_changes_a_text_that_is_there_exactly_once() -> None:
-    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 60
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 100
     for mutant in MUTANTS:
         text = (ROOT / mutant.file).read_text(encoding="utf-8")
         assert text.count(mutant.old) == 1, mutant.name
@@ -34,7 +39,7 @@ def test_a_guard_taken_out_is_noticed_for_a_sound_reason(name: str) -> None:
     mutant = _named(name)
     verdict = judge(mutant)
     assert verdict.killer in mutant.noticed_by
-    assert "Violation: " in verdict.told or "AssertionError: " in verdict.told
+    assert "VIOLATION" in verdict.told or "AssertionError: " in verdict.told
 
 
 def test_one_who_is_named_and_does_not_notice_is_followed_by_others() -> None:
@@ -51,10 +56,8 @@ def test_an_error_that_is_no_broken_promise_kills_nobody() -> None:
 
 
 def test_one_who_complains_about_the_tree_as_it_is_kills_nobody() -> None:
-    always = Checker("always", ("-c", "raise SystemExit(print('VIOLATION: never content') or 1)"), "VIOLATION")
+    always = Checker("always", ("-c", "raise SystemExit(print('VIOLATION of it: Violation: never content') or 1)"))
     assert not is_content(always)
-    verdict = judge(_named("no receipt"), (always,))
-    assert verdict.killer not in (None, always)
     assert judge(dataclasses.replace(_named("no receipt"), noticed_by=(always,))).killer is None
 
 

@@ -26,6 +26,7 @@ Request = Mapping[str, Any]
 Holds = Callable[[Mapping[str, Any], Mapping[str, str], Mapping[str, Any]], bool]
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator_module.eq,
+    "<>": operator_module.ne,
     "<": operator_module.lt,
     "<=": operator_module.le,
     ">": operator_module.gt,
@@ -220,6 +221,7 @@ class MemoryTables:
             "Table": {
                 "TableName": request["TableName"],
                 "TableStatus": "ACTIVE",
+                "TableArn": f"arn:aws:dynamodb:us-east-1:000000000000:table/{request['TableName']}",
                 "AttributeDefinitions": [{"AttributeName": name, "AttributeType": "S"} for name in table.key_names],
                 "KeySchema": [
                     {"AttributeName": name, "KeyType": role} for name, role in zip(table.key_names, roles, strict=False)
@@ -358,9 +360,6 @@ class _Expression:
             assert self._took(")")
             return lambda item, names, _values: (names.get(name, name) in item) == wanted
         operator, value = self._rest.pop(0), self._rest.pop(0)
-        if operator == "<>":
-            same = _COMPARE["="]
-            return lambda item, names, values: not _compares(same, item.get(names.get(token, token)), values[value])
         compare = _COMPARE[operator]
         return lambda item, names, values: _compares(compare, item.get(names.get(token, token)), values[value])
 
@@ -373,7 +372,7 @@ class _Expression:
 
 def _compares(compare: Callable[[Any, Any], bool], found: Any, value: Any) -> bool:
     if found is None or found.keys() != value.keys():
-        return False
+        return compare is operator_module.ne
     ((kind, mine),) = found.items()
     theirs = value[kind]
     if kind == "N":

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from structlog.testing import CapturingLogger
 
 from monitor.auditor import Auditor, AuditSettings
-from reliable_write import Settings
+from reliable_write import ReliableWriter, Settings
 from reliable_write.clock import Deadline, HybridClock, Stamp
 from reliable_write.commit import Prepared
-from reliable_write.dynamodb import Store
+from reliable_write.dynamodb import RoutedCalls, Store
 from reliable_write.engine import Engine, assemble
 from reliable_write.events import Events
 from reliable_write.first_attempt import Receipt
@@ -47,6 +48,15 @@ class SkewedTime(ManualTime):
         return self.line.random_bytes(count)
 
 
+class _AtHome:
+    """`BotoCalls` over tables in memory."""
+
+    def __init__(self, tables: MemoryTables) -> None:
+        self.send = tables.send
+        config = SimpleNamespace(max_pool_connections=4, connect_timeout=1.0, read_timeout=2.0)
+        self.client = SimpleNamespace(meta=SimpleNamespace(config=config, region_name="us-east-1"))
+
+
 class MemoryWorld:
     def __init__(
         self, *, order: Any = "strict", shards: int = 4, time: ManualTime | None = None, **tables: Any
@@ -64,6 +74,13 @@ class MemoryWorld:
         """The parts of one more process."""
         settings = Settings(system_table=SYSTEM, delete_finished_inline=True)
         return assemble(self.tables, settings, SkewedTime(self.time, skew), InlineWorkers(), Events(self.logger))
+
+    def writer(self, **settings: Any) -> ReliableWriter:
+        """What services hold, on these tables."""
+        chosen = Settings(system_table=SYSTEM, region="us-east-1", delete_finished_inline=True, **settings)
+        made = ReliableWriter(chosen, time=self.time, workers=InlineWorkers(), logger=self.logger)
+        made._process.calls = RoutedCalls(_AtHome(self.tables), {})  # type: ignore[arg-type]  # what it takes of one
+        return made
 
     def auditor(self, **settings: Any) -> Auditor:
         return Auditor(self.process(), AuditSettings(**settings))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from reliable_write import Outcome, PropagationPendingError, Receipt, ReliableWriteError, ReliableWriteScope
+from reliable_write import Outcome, PropagationPendingError, Receipt, ReliableWriteError, ReliableWriteScope, limits
 from reliable_write.commit import Prepared
 from reliable_write.dynamodb import CallFailed, CallName, ConditionRefused, TransactionCancelled
 from reliable_write.engine import Engine
@@ -27,6 +27,7 @@ from reliable_write.values import WireItem
 from tests.simulation.memory import Request
 from tests.simulation.memory_world import SYSTEM, TABLE, MemoryWorld, deleting, putting
 
+W = limits.COLLECTION_WAIT_SECONDS
 Event = Callable[[], object]
 WHO: dict[str, Any] = {"operator": "ada", "reason": "a test"}
 
@@ -187,6 +188,36 @@ def test_ce23_what_takes_a_late_put_back_spares_an_update_that_came_after_the_de
 
 def _deny() -> None:
     raise CallFailed(FailureKind.ACCESS_DENIED, "denied", SYSTEM)
+
+
+def test_a_tombstone_outlives_what_was_on_its_way_when_its_entry_went(world: MemoryWorld) -> None:
+    """A commit that had not witnessed the delete lives between two passes of the auditor, and none of them sees its
+    entry. What its last attempt sent lands later still: then an audit must be to come, or the item is back for good.
+    """
+    put = world.prepare(putting(v="old"), world.process())
+    world.time.pass_seconds(1.0)
+    world.delete()
+    auditor = world.auditor()
+    auditor.run_once()
+    world.time.pass_seconds(W - 60.0)
+    world.engine.journal.commit(put.entry, world.engine.attempt_deadline())
+    held: list[tuple[CallName, Request]] = []
+
+    def hold() -> None:
+        held.append(world.tables.sent[-1])
+        raise CallFailed(FailureKind.TIMEOUT, "held", TABLE)
+
+    with before(world, "put_item", TABLE, hold):
+        assert world.engine.recovery.resume(put.write_id).resumed is Resumed.FINISHED
+    for seconds in (61.0, 61.0):
+        world.time.pass_seconds(seconds)
+        auditor.run_once()
+    world.tables.apply(*held[0])
+    for _ in range(4):
+        world.time.pass_seconds(W + 1)
+        auditor.run_once()
+    assert world.shown() is None
+    assert world.records("T#") == []
 
 
 # --- a late transaction -------------------------------------------------------------------------------------------

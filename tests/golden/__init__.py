@@ -1,0 +1,1 @@
+"""What this library stores, frozen: every released format is read for ever."""
