@@ -1,6 +1,6 @@
 """How many inputs each test tries, and the count of those it did.
 
-`RELIABLE_WRITE_FUZZ` is the number of all of them together, about: 8,000 where nothing else is asked.
+`RELIABLE_WRITE_FUZZ` is the number of all of them together, about: 3,000 where nothing else is asked.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.proof.ledger import record
 
-INPUTS = int(os.environ.get("RELIABLE_WRITE_FUZZ", "8000"))
+INPUTS = int(os.environ.get("RELIABLE_WRITE_FUZZ", "3000"))
 
 
 def share(part: float) -> int:

@@ -115,7 +115,7 @@ STAGES: tuple[Stage, ...] = (
         "values, keys, settings, command lines, damaged and forged records",
         (Goal("inputs", 8_000, 100_000),),
         pytest_of("tests/fuzz"),
-        pytest_of("tests/fuzz", fuzz=100_000),
+        pytest_of("tests/fuzz", fuzz=36_000),
     ),
     Stage(
         "wire",
