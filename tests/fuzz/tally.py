@@ -13,8 +13,10 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 
-from tests.proof.ledger import record
+from tests.proof.ledger import VARIABLE, record
 
+LEDGER = os.environ.get(VARIABLE, "")
+"""Tests of settings and of command lines clear the environment."""
 INPUTS = int(os.environ.get("RELIABLE_WRITE_FUZZ", "3000"))
 
 
@@ -41,4 +43,4 @@ def tally(what: str, *wanted: str) -> Iterator[Counter[str]]:
     for name in wanted:
         assert counts[name], f"no input was ever {name}"
     came = {f"outcomes: {what} {name}": count for name, count in counts.items() if name != "inputs"}
-    record("fuzz", {f"inputs: {what}": counts["inputs"], **came, "violations": 0})
+    record("fuzz", {f"inputs: {what}": counts["inputs"], **came, "violations": 0}, place=LEDGER)

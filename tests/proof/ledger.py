@@ -42,9 +42,13 @@ class Part:
         return sum(number for one, number in self.counts.items() if one == name or one.startswith(f"{name}: "))
 
 
-def record(part: str, counts: Mapping[str, int], *, seeds: tuple[int, int] | None = None) -> None:
-    """Write down what a part tried; `seeds` is a range of them, the end not included."""
-    place = os.environ.get(VARIABLE)
+def record(
+    part: str, counts: Mapping[str, int], *, seeds: tuple[int, int] | None = None, place: str | None = None
+) -> None:
+    """Write down what a part tried; `seeds` is a range of them, the end not included. A test that changes the environment
+    says where.
+    """
+    place = os.environ.get(VARIABLE) if place is None else place
     if not place:
         return
     line = {
