@@ -538,12 +538,16 @@ class Case:
                 check(stamp > max(self.before), "it is before a write that was acknowledged before it began")
 
     def check_told(self) -> None:
-        """All is applied now. A delete that came while it was may leave a ghost for a while."""
-        self.history.loose |= self.rival_deletes
+        """All is applied now. A delete that came while it was may leave a ghost for a while: of any write before it."""
+        before = self.history.loose
+        wiped = {
+            (one.stamp, key) for one in self.history.landed for last, key in self.rival_deletes if one.stamp < last
+        }
+        self.history.loose = before | self.rival_deletes | wiped
         try:
             self.check_keys()
         finally:
-            self.history.loose -= self.rival_deletes
+            self.history.loose = before
 
     def check_keys(self) -> None:
         """All or nothing: one alternative must hold for every key."""

@@ -45,8 +45,8 @@ class Part:
 def record(
     part: str, counts: Mapping[str, int], *, seeds: tuple[int, int] | None = None, place: str | None = None
 ) -> None:
-    """Write down what a part tried; `seeds` is a range of them, the end not included. A test that changes the environment
-    says where.
+    """Write down what a part tried; `seeds` is a range of them, the end not included. Who changed the environment says
+    where.
     """
     place = os.environ.get(VARIABLE) if place is None else place
     if not place:
@@ -97,9 +97,9 @@ def next_seed(path: Path, part: str) -> int:
 
 
 def compact(path: Path) -> None:
-    """Make one line of those that are of one part, commit and machine and of seeds that follow each other."""
+    """Make one line of those of one part, commit and machine whose seeds follow each other, or that have none."""
     merged: list[Line] = []
-    for line in sorted(read(path), key=lambda one: (one["part"], one["seeds"] or [0, 0])):
+    for line in sorted(read(path), key=lambda one: (one["part"], one["seeds"] or [0, 0], one["commit"])):
         if merged and _follows(merged[-1], line):
             merged[-1] = _joined(merged[-1], line)
         else:
@@ -109,8 +109,10 @@ def compact(path: Path) -> None:
 
 
 def _follows(one: Line, other: Line) -> bool:
-    if any(one[name] != other[name] for name in ("part", "commit", "machine")) or one["seeds"] is None:
+    if any(one[name] != other[name] for name in ("part", "commit", "machine")):
         return False
+    if one["seeds"] is None or other["seeds"] is None:
+        return one["seeds"] is other["seeds"]
     return bool(one["seeds"][1] == other["seeds"][0])
 
 
@@ -120,7 +122,7 @@ def _joined(one: Line, other: Line) -> Line:
     return {
         **one,
         "counts": dict(counts),
-        "seeds": [one["seeds"][0], other["seeds"][1]],
+        "seeds": one["seeds"] and [one["seeds"][0], other["seeds"][1]],
         "at": max(one["at"], other["at"]),
         "runs": one.get("runs", 1) + other.get("runs", 1),
     }
