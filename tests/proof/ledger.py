@@ -14,8 +14,8 @@ import json
 import os
 import platform
 import subprocess
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,10 @@ class Part:
     runs: int = 0
 
     def count(self, name: str) -> int:
-        """Of one name; or of all that belong together under it."""
-        return sum(number for one, number in self.counts.items() if one == name or one.startswith(f"{name}: "))
+        """Of one name; where it is none's, of all that belong together under it."""
+        if name in self.counts:
+            return self.counts[name]
+        return sum(number for one, number in self.counts.items() if one.startswith(f"{name}: "))
 
 
 def record(
@@ -72,18 +74,27 @@ def read(path: Path) -> list[Line]:
 
 
 def add_up(lines: Iterable[Mapping[str, Any]]) -> dict[str, Part]:
-    """What each part came to. A range of seeds that was tried twice counts once."""
+    """What each part came to."""
     parts: dict[str, Part] = {}
-    for line in lines:
+    for line in _counted(lines):
         part = parts.setdefault(line["part"], Part())
         if line["seeds"] is not None:
-            seeds = (line["seeds"][0], line["seeds"][1])
-            if any(seeds[0] < end and start < seeds[1] for start, end in part.seeds):
-                continue
-            part.seeds.append(seeds)
+            part.seeds.append((line["seeds"][0], line["seeds"][1]))
         part.runs += line.get("runs", 1)
         part.counts.update(line["counts"])
     return parts
+
+
+def _counted(lines: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Those that count: a range of seeds that was tried twice does once, as it was tried last."""
+    tried: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+    for line in sorted(lines, key=lambda one: str(one["at"]), reverse=True):
+        if line["seeds"] is not None:
+            first, last = line["seeds"]
+            if any(first < end and start < last for start, end in tried[line["part"]]):
+                continue
+            tried[line["part"]].append((first, last))
+        yield line
 
 
 def next_seed(path: Path, part: str) -> int:
@@ -99,7 +110,9 @@ def next_seed(path: Path, part: str) -> int:
 def compact(path: Path) -> None:
     """Make one line of those of one part, commit and machine whose seeds follow each other, or that have none."""
     merged: list[Line] = []
-    for line in sorted(read(path), key=lambda one: (one["part"], one["seeds"] or [0, 0], one["commit"])):
+    for line in sorted(
+        map(dict, _counted(read(path))), key=lambda one: (one["part"], one["seeds"] or [0, 0], one["commit"])
+    ):
         if merged and _follows(merged[-1], line):
             merged[-1] = _joined(merged[-1], line)
         else:

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(line)
     counts = _counts(verdicts)
     if len(chosen) == len(MUTANTS):  # else its numbers are not those of the whole
-        record("mutants", counts)
+        record("mutants", counts, seeds=(0, len(MUTANTS)))
     return int(not chosen or counts["survived"] > 0)
 
 

@@ -44,9 +44,10 @@ def test_the_next_run_goes_on_at_the_first_seed_not_tried(ledger: Path) -> None:
 
 
 def test_a_count_is_of_its_name_or_of_all_under_it(ledger: Path) -> None:
-    record("fuzz", {"inputs: values": 3, "inputs: keys": 4, "inputs": 1, "inputs refused": 9})
+    record("fuzz", {"inputs: values": 3, "inputs: keys": 4, "inputs refused": 9, "killed": 2, "killed: by one": 2})
     part = add_up(read(ledger))["fuzz"]
-    assert part.count("inputs") == 8
+    assert part.count("inputs") == 7
+    assert part.count("killed") == 2
     assert part.count("inputs: keys") == 4
     assert part.count("nothing") == 0
 
@@ -74,3 +75,15 @@ def test_lines_of_several_commits_stay_apart(ledger: Path) -> None:
             file.write(json.dumps(line) + "\n")
     compact(ledger)
     assert len(read(ledger)) == 2
+
+
+def test_what_was_tried_again_counts_as_it_was_tried_last(ledger: Path) -> None:
+    ledger.parent.mkdir()
+    lines = [
+        {"part": "p", "counts": {"killed": n}, "seeds": [0, 9], "commit": f"c{n}", "machine": "m", "at": f"day {n}"}
+        for n in (7, 9, 8)
+    ]
+    ledger.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert add_up(read(ledger))["p"].counts == {"killed": 9}
+    compact(ledger)
+    assert [line["commit"] for line in read(ledger)] == ["c9"]
