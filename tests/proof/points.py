@@ -256,7 +256,10 @@ def _part(given: argparse.Namespace) -> str:
 def _record(given: argparse.Namespace, totals: Totals, reach: tuple[int, int]) -> None:
     is_part = given.every > 1 or given.small or given.shape or given.actor
     if not is_part:  # its numbers are not those of the whole
-        record(_part(given), totals.ledger(), seeds=reach)
+        counts = totals.ledger()
+        if given.pairs:  # a few cells at a time: sets of them do not add up
+            del counts["shapes"], counts["points"]
+        record(_part(given), counts, seeds=reach)
 
 
 def _run_here(given: argparse.Namespace) -> Totals:

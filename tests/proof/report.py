@@ -78,10 +78,14 @@ def _table(name: str, about: str, part: Part, lines: Sequence[Line]) -> Iterator
     yield ""
     yield f"{about[0].upper()}{about[1:]}. {_runs(part)}, of commit {', '.join(_all(lines, 'commit'))}."
     yield ""
+    yield "<details><summary>All that was counted</summary>"
+    yield ""
     yield "| what | how many |"
     yield "|---|---:|"
     for count, number in sorted(part.counts.items()):
         yield f"| {count} | {number:,} |"
+    yield ""
+    yield "</details>"
     yield ""
 
 
