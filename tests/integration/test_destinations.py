@@ -211,7 +211,7 @@ def test_one_name_and_key_in_two_places_are_two_items_with_two_tombstones(two: T
 
 
 def test_batches_and_deletes_reach_the_second_region_and_the_witness_splits_its_reads(two: Two) -> None:
-    writer = two.writer()
+    writer = two.writer(attempt_deadline_seconds=9.0, read_timeout_seconds=4.0)  # 251 writes, on a slow machine too
     two.put(writer, "gone")
     plans = [FaultPlan(client) for client in (writer.client, at(writer))]
     with ReliableWriteScope(writer) as scope:

@@ -364,7 +364,7 @@ def test_it_lives_through_kills_of_the_engine_and_tells_them_as_events_only(own_
     for key in ("x", "y"):
         write_id = leave_half_a_write(own_world, tables, key)
         engine.kill()
-        assert "could not be read" in monitor.answers("/readyz", 503)
+        eventually(lambda: "could not be read" in monitor.answers("/readyz", 503) or None)
         assert monitor.get("/livez")[0] == 200
         monitor.logged("monitor_hindered", hindered="heartbeat")
         engine.restart()

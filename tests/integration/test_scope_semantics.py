@@ -59,7 +59,7 @@ from reliable_write.testing.faults import (
 from tests.world import REGION, World
 
 WRITES = ("PutItem", "DeleteItem", "UpdateItem", "BatchWriteItem", "TransactWriteItems")
-QUICK = {"attempt_deadline_seconds": 1.0, "read_timeout_seconds": 1.0}
+QUICK = {"attempt_deadline_seconds": 2.0, "read_timeout_seconds": 1.0}
 FAR_AHEAD = "ff" * 6 + "0" * 24
 
 

@@ -93,8 +93,8 @@ STAGES: tuple[Stage, ...] = (
         "simulation",
         "whole lives of an installation, each from a seed, with five faults or more",
         (Goal("schedules", 20_000, 800_000), Goal("faults, all", 100_000, 4_000_000)),
-        Job(("tests.simulation", "--resume", "20000", "--jobs", "2", "--coverage")),
-        Job(("tests.simulation", "--resume", "800000", "--jobs", "2")),
+        Job(("tests.simulation", "--resume", "20000", "--jobs", "2")),
+        Job(("tests.simulation", "--resume", "800000", "--jobs", "2", "--coverage")),
     ),
     Stage(
         "simulation, narrow",
