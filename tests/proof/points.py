@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import get_args
+from typing import Protocol, get_args
 
 from reliable_write import Outcome
 from reliable_write.dynamodb import CallName
@@ -58,6 +58,14 @@ class Cell:
         return f"[{self.shape.name}] {self.actor}, request {self.number} ({self.call}): {self.fault}"
 
 
+class Playable(Protocol):
+    """A case, of scopes or of another room."""
+
+    outcomes: Counter[str]
+
+    def run(self) -> None: ...
+
+
 @dataclass
 class Totals:
     """What was tried, and what came of it."""
@@ -80,6 +88,17 @@ class Totals:
             **dict(sorted(self.counts.items())),
             "violations": len(self.violations),
         }
+
+    def play(self, case: Playable, told: str, *, stop_at_first: bool) -> None:
+        """Run it and count it. A violation is noted, or raised."""
+        self.cases += 1
+        try:
+            case.run()
+        except Exception as error:
+            if stop_at_first:
+                raise Violation(f"{told}: {type(error).__name__}: {error}") from error
+            self.violations.append(f"{told}: {type(error).__name__}: {error}")
+        self.counts.update({f"outcomes: {name}": count for name, count in case.outcomes.items()})
 
     def add(self, other: Totals) -> None:
         """Those of others as well."""
@@ -152,14 +171,7 @@ def _play(plan: Plan, told: str, totals: Totals, *, stop_at_first: bool) -> Case
 
 def _play_once(plan: Plan, told: str, totals: Totals, *, stop_at_first: bool) -> Case:
     case = case_of(plan)
-    totals.cases += 1
-    try:
-        case.run()
-    except Exception as error:
-        if stop_at_first:
-            raise Violation(f"{told}: {type(error).__name__}: {error}") from error
-        totals.violations.append(f"{told}: {type(error).__name__}: {error}")
-    totals.counts.update({f"outcomes: {name}": count for name, count in case.outcomes.items()})
+    totals.play(case, told, stop_at_first=stop_at_first)
     return case
 
 

@@ -83,14 +83,7 @@ def visit(cell: RoomCell, totals: Totals, *, stop_at_first: bool = False) -> Non
 
 def _play_once(cell: RoomCell, plan: RoomPlan, told: str, totals: Totals, *, stop_at_first: bool) -> RoomCase:
     case = cell.room(plan)
-    totals.cases += 1
-    try:
-        case.run()
-    except Exception as error:
-        if stop_at_first:
-            raise Violation(f"{told}: {type(error).__name__}: {error}") from error
-        totals.violations.append(f"{told}: {type(error).__name__}: {error}")
-    totals.counts.update({f"outcomes: {name}": count for name, count in case.outcomes.items()})
+    totals.play(case, told, stop_at_first=stop_at_first)
     return case
 
 
