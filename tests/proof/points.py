@@ -17,16 +17,15 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Protocol, get_args
 
 from reliable_write import Outcome
 from reliable_write.dynamodb import CallName
 from tests.proof.cases import VERBS, Actor, Again, Case, Plan
+from tests.proof.cores import on_cores, seldom_cleared
 from tests.proof.history import Violation
 from tests.proof.ledger import VARIABLE, next_seed, record
 from tests.proof.repairs import RepairCase
@@ -213,7 +212,7 @@ def _count_pair(case: Case, second: Fault, totals: Totals) -> None:
 
 def run(chosen: Iterable[Cell], *, pairs: bool, stop_at_first: bool = False) -> Totals:
     totals = Totals()
-    for cell in chosen:
+    for cell in seldom_cleared(chosen):
         (visit_pairs if pairs else visit)(cell, totals, stop_at_first=stop_at_first)
     return totals
 
@@ -286,34 +285,25 @@ def _run_here(given: argparse.Namespace) -> Totals:
 
 CHUNK, CHUNK_OF_PAIRS = 200, 5
 """Cells at a time. Pairs are written down as they come, so that a run may be stopped; the others all in one."""
-_inherited: list[Cell] = []
-"""By the processes that are forked: cells are not sent to them, and not made by each of them again."""
 
 
 def run_on_all_cores(given: argparse.Namespace) -> Totals:
     """All that were chosen, in several processes."""
-    _inherited[:] = _chosen(given)
-    first, _ = _range(given)
-    size = CHUNK_OF_PAIRS if given.pairs else CHUNK
-    starts = range(0, len(_inherited), size)
+    chosen, (first, _) = list(_chosen(given)), _range(given)
+    play = partial(run, pairs=given.pairs, stop_at_first=given.stop_at_first)
     totals, told_at = Totals(), time.monotonic()
-    with ProcessPoolExecutor(given.jobs, get_context("fork")) as pool:
-        for start, found in zip(starts, pool.map(partial(_visit_chunk, size=size, given=given), starts), strict=True):
-            totals.add(found)
-            for told in found.violations:
-                print(f"VIOLATION {told}", flush=True)
-            if given.pairs:
-                _record(given, found, (first + start, first + start + found.cells))
-            if time.monotonic() - told_at > TOLD_SECONDS:
-                told_at = time.monotonic()
-                print(f"{start + size} of {len(_inherited)}: {len(totals.violations)} violations", flush=True)
+    for part, found in on_cores(chosen, play, size=CHUNK_OF_PAIRS if given.pairs else CHUNK, jobs=given.jobs):
+        totals.add(found)
+        for told in found.violations:
+            print(f"VIOLATION {told}", flush=True)
+        if given.pairs:
+            _record(given, found, (first + part.start, first + part.stop))
+        if time.monotonic() - told_at > TOLD_SECONDS:
+            told_at = time.monotonic()
+            print(f"{part.stop} of {len(chosen)}: {len(totals.violations)} violations", flush=True)
     if not given.pairs:
         _record(given, totals, (first, first + totals.cells * given.every))
     return totals
-
-
-def _visit_chunk(start: int, *, size: int, given: argparse.Namespace) -> Totals:
-    return run(_inherited[start : start + size], pairs=given.pairs, stop_at_first=given.stop_at_first)
 
 
 if __name__ == "__main__":

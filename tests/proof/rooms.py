@@ -14,8 +14,10 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from reliable_write import Outcome
+from tests.proof.cores import on_cores, seldom_cleared
 from tests.proof.history import Violation
 from tests.proof.ledger import record
 from tests.proof.points import AGAIN, Totals
@@ -27,6 +29,8 @@ from tests.proof.room_world import RoomCase, RoomPlan, Scenario, faults_in_rooms
 from tests.proof.wire import Fault
 
 PART = "single faults, rooms"
+CHUNK = 100
+"""Cells at a time on several cores."""
 ROOMS: tuple[type[RoomCase], ...] = (CounterCase, LockCase, RecordCase, UploadCase)
 
 
@@ -89,35 +93,55 @@ def _play_once(cell: RoomCell, plan: RoomPlan, told: str, totals: Totals, *, sto
 
 def run(chosen: Iterable[RoomCell], *, stop_at_first: bool = False) -> Totals:
     totals = Totals()
-    for cell in chosen:
+    for cell in seldom_cleared(chosen):
         visit(cell, totals, stop_at_first=stop_at_first)
     return totals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    given = _parsed(arguments)
+    begun = time.monotonic()
+    start, end = _range(given)
+    try:
+        totals = _run_on_all_cores(given) if given.jobs > 1 else run(_chosen(given), stop_at_first=given.stop_at_first)
+    except Violation as violation:
+        print(f"VIOLATION {violation}")
+        return 1
+    reach = (start, min(end, start + totals.cells * given.every))
+    is_part = given.every > 1 or given.room or given.scenario
+    if not is_part:  # its numbers are not those of the whole
+        record(PART, {name: count for name, count in totals.ledger().items() if name != "shapes"}, seeds=reach)
+    _tell(totals, reach, time.monotonic() - begun)
+    return int(bool(totals.violations) or totals.visited != totals.cells or not totals.cells)
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.proof.rooms", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cells", metavar="FROM:TO", help="only these, by number; the end is not included")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th of them")
     parser.add_argument("--room", choices=[room.room for room in ROOMS], help="only this one")
     parser.add_argument("--scenario", metavar="NAME", help="only this one")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="so many processes")
     parser.add_argument("--stop-at-first", action="store_true", help="stop at the first violation, exit 1")
-    given = parser.parse_args(arguments)
-    begun = time.monotonic()
+    return parser.parse_args(arguments)
+
+
+def _range(given: argparse.Namespace) -> tuple[int, int]:
     start, end = (int(part) for part in given.cells.split(":")) if given.cells else (0, sys.maxsize)
+    return start, end
+
+
+def _chosen(given: argparse.Namespace) -> Iterator[RoomCell]:
     rooms = [room for room in ROOMS if given.room in (None, room.room)]
-    try:
-        chosen = itertools.islice(cells(rooms, given.scenario), start, end, given.every)
-        totals = run(chosen, stop_at_first=given.stop_at_first)
-    except Violation as violation:
-        print(f"VIOLATION {violation}")
-        return 1
-    reach = (start, min(end, start + totals.cells * given.every))
-    if (
-        given.every == 1 and given.room is None and given.scenario is None
-    ):  # else its numbers are not those of the whole
-        record(PART, {name: count for name, count in totals.ledger().items() if name != "shapes"}, seeds=reach)
-    _tell(totals, reach, time.monotonic() - begun)
-    return int(bool(totals.violations) or totals.visited != totals.cells or not totals.cells)
+    return itertools.islice(cells(rooms, given.scenario), *_range(given), given.every)
+
+
+def _run_on_all_cores(given: argparse.Namespace) -> Totals:
+    totals = Totals()
+    play = partial(run, stop_at_first=given.stop_at_first)
+    for _, found in on_cores(list(_chosen(given)), play, size=CHUNK, jobs=given.jobs):
+        totals.add(found)
+    return totals
 
 
 def _tell(totals: Totals, reach: tuple[int, int], seconds: float) -> None:

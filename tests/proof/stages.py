@@ -79,8 +79,8 @@ STAGES: tuple[Stage, ...] = (
         "single faults, rooms",
         "the same for counters, locks, records and uploads",
         (Goal("cells visited", 6_900, 6_900),),
-        Job(("tests.proof.rooms",)),
-        Job(("tests.proof.rooms",)),
+        Job(("tests.proof.rooms", "--jobs", "2")),
+        Job(("tests.proof.rooms", "--jobs", "2")),
     ),
     Stage(
         "fault pairs",

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from tests.proof.cores import seldom_cleared
 from tests.proof.ledger import record
 from tests.simulation.life import Life
 from tests.simulation.narrow import NarrowLife
@@ -23,7 +22,6 @@ LIVES: Final[Mapping[str, type[Life]]] = {"simulation": Life, "simulation, narro
 PART, NARROW = LIVES
 CHUNK: Final = 1000
 """Seeds of one line in the ledger: what an interrupted run loses at most."""
-LIVES_BETWEEN_CLEARINGS: Final = 5
 Cell = tuple[str, ...]
 """A fault, a role, a call, what it is about, and how the scope ended (`-` where it was nobody's scope)."""
 
@@ -68,27 +66,12 @@ def live(seed: int, part: str = PART) -> Tally:
 def live_range(start: int, stop: int, *, part: str = PART, stop_at_first: bool = False) -> Tally:
     """Lives of a range of seeds; the ledger gets a line, unless they ended at the first violation."""
     tally = Tally()
-    with _rubbish_cleared_seldom() as clear:
-        for seed in range(start, stop):
-            tally.add(live(seed, part))
-            if seed % LIVES_BETWEEN_CLEARINGS == 0:
-                clear()
-            if stop_at_first and tally.violations:
-                return tally
+    for seed in seldom_cleared(range(start, stop)):
+        tally.add(live(seed, part))
+        if stop_at_first and tally.violations:
+            return tally
     record(part, tally.counts, seeds=(start, stop))
     return tally
-
-
-@contextmanager
-def _rubbish_cleared_seldom() -> Iterator[Callable[[], object]]:
-    """A life leaves cycles by the thousand; looking for them among all that the libraries hold took a quarter of it."""
-    gc.freeze()
-    gc.disable()
-    try:
-        yield gc.collect
-    finally:
-        gc.enable()
-        gc.unfreeze()
 
 
 def chunks(start: int, stop: int, size: int = CHUNK) -> Iterator[tuple[int, int]]:
