@@ -9,7 +9,7 @@ from monitor.auditor import Auditor, AuditSettings
 from reliable_write import Outcome
 from tests.chaos.clients import SUMS, SWITCHES, Place, Told, commit
 from tests.chaos.restarts import GROUPS, Story, rows_of
-from tests.chaos.stragglers import SkippingTime
+from tests.clocks import SkippingTime
 from tests.world import World
 
 

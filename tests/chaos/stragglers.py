@@ -16,25 +16,10 @@ from reliable_write.entry import FORMAT, Entry, encode_operations, entry_item, s
 from reliable_write.operations import Action, Delete, Operation, Put
 from reliable_write.testing.faults import FaultPlan
 from reliable_write.workers import ThreadWorkers
+from tests.clocks import SkippingTime
 from tests.world import World
 
 LEASE = 10.0
-
-
-class SkippingTime(SystemTime):
-    """The machine's clocks, which a test may move on."""
-
-    def __init__(self) -> None:
-        self.skipped = 0.0
-
-    def skip(self, seconds: float) -> None:
-        self.skipped += seconds
-
-    def wall_seconds(self) -> float:
-        return super().wall_seconds() + self.skipped
-
-    def elapsed_seconds(self) -> float:
-        return super().elapsed_seconds() + self.skipped
 
 
 class Left:

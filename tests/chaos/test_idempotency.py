@@ -23,8 +23,8 @@ from reliable_write.recovery import Resumed, WriteState
 from reliable_write.testing.faults import Fault, FaultPlan, SimulatedCrash, crash, deny, throttle
 from tests.chaos.committers import Answer, Death, Request, commit_at_once, commit_once
 from tests.chaos.processes import KILLED, Child, run, start
-from tests.chaos.stragglers import SkippingTime
 from tests.chaos.victims import Home
+from tests.clocks import SkippingTime
 from tests.world import World
 
 ROUNDS = int(os.environ.get("RELIABLE_WRITE_IDEMPOTENCY_ROUNDS", "3"))

@@ -23,7 +23,7 @@ from tests.buckets import PART, Depot, digests_of, fill
 from tests.chaos.processes import KILLED, PATIENCE_SECONDS, Child, run, run_to_death, start
 from tests.chaos.uploaders import Consignment, Sent, upload
 from tests.chaos.victims import CrashPoint, Home
-from tests.integration.stuck_writes import HastyTime
+from tests.clocks import HastyTime
 from tests.world import World
 
 FILES = int(os.environ.get("RELIABLE_WRITE_UPLOAD_FILES", "300"))

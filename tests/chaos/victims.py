@@ -19,9 +19,9 @@ import boto3.session
 from botocore.config import Config
 
 from reliable_write import ReliableWriter, ReliableWriteScope, Settings
-from reliable_write.clock import SystemTime
 from reliable_write.limits import KB
 from reliable_write.testing.faults import Call, Fault, FaultPlan, When, kill
+from tests.clocks import SkippingTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Home:
     def writer(
         self, client: Any, *, clock_shift_seconds: float = 0.0, logger: Any = None, **settings: Any
     ) -> ReliableWriter:
-        time = ShiftedTime(clock_shift_seconds)
+        time = SkippingTime(ahead=clock_shift_seconds)
         return ReliableWriter(self.settings(**settings), client=client, time=time, logger=logger)
 
 
@@ -54,16 +54,6 @@ class Home:
 def session() -> boto3.session.Session:
     """One per process tree: botocore keeps the service's model in it, which takes long to read."""
     return boto3.session.Session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name="us-east-1")
-
-
-class ShiftedTime(SystemTime):
-    """A machine whose wall clock is wrong."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-
-    def wall_seconds(self) -> float:
-        return super().wall_seconds() + self._seconds
 
 
 # --- scopes to crash in -------------------------------------------------------------------------------------------

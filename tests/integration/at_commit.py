@@ -13,6 +13,11 @@ from tests.world import World
 QUICK = {"attempt_deadline_seconds": 2.0, "read_timeout_seconds": 1.0}
 
 
+def another(world: World, **more: Any) -> ReliableWriter:
+    """Another process, which leaves no finished entry behind."""
+    return world.writer(delete_finished_inline=True, **more)
+
+
 def stamp_now() -> Stamp:
     """What another machine's clock would make."""
     return HybridClock(SystemTime()).stamp()

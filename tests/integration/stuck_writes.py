@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from reliable_write import ReliableWriter
 from reliable_write.cli.app import app
-from reliable_write.clock import HybridClock, SystemTime
+from reliable_write.clock import HybridClock
 from reliable_write.entry import FORMAT, Entry, encode_operations, shard_of
 from reliable_write.operations import Action, Delete, Operation, Put
 from tests.world import World
@@ -37,22 +37,6 @@ def batch(*actions: Action) -> Operation:
 
 def one(action: Action) -> Operation:
     return Operation("put_item" if isinstance(action, Put) else "delete_item", (action,))
-
-
-class HastyTime(SystemTime):
-    """Nobody waits: sleeping moves the clocks on instead."""
-
-    def __init__(self) -> None:
-        self.slept_seconds = 0.0
-
-    def wall_seconds(self) -> float:
-        return super().wall_seconds() + self.slept_seconds
-
-    def elapsed_seconds(self) -> float:
-        return super().elapsed_seconds() + self.slept_seconds
-
-    def sleep(self, seconds: float) -> None:
-        self.slept_seconds += seconds
 
 
 class Stuck:

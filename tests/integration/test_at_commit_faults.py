@@ -1,4 +1,4 @@
-"""Operations at commit when things go wrong: others in between, conflicts, lost answers, requests that land late.
+"""Operations at commit when things go wrong: others in between, conflicts, lost answers.
 
 Exactly once each time, and the outcome that is told is the one that holds.
 """
@@ -19,90 +19,32 @@ from reliable_write import (
     IdempotencyMismatchError,
     Outcome,
     PropagationPendingError,
-    ReliableWriter,
     ReliableWriteScope,
     ScopeClosedError,
 )
-from reliable_write.clock import SystemTime
 from reliable_write.recovery import Resumed
 from reliable_write.testing.engines import Capability
 from reliable_write.testing.faults import (
     Call,
-    Fault,
     FaultPlan,
-    InFlight,
-    SimulatedCrash,
     answer,
     cancel,
     conflict,
-    crash,
     deny,
     lose_answer,
     refuse_connection,
     server_error,
     throttle,
 )
-from tests.integration.at_commit import QUICK, add, count, delete, plant, put, shown, there, tombstone, traces
-from tests.integration.stuck_writes import HastyTime
+from tests.clocks import SkippingTime
+from tests.integration.at_commit import add, another, count, delete, put, shown, there, tombstone, traces
+from tests.integration.disturbed import TRANSACT, hasty, lost, mixed, on_commit, refusing
 from tests.world import World
 
 pytestmark = pytest.mark.needs(Capability.TRANSACTIONS)
-TRANSACT = "TransactWriteItems"
 
 
-def another(world: World, **more: Any) -> ReliableWriter:
-    """Another process, which leaves no finished entry behind."""
-    return world.writer(delete_finished_inline=True, **more)
-
-
-def hasty(world: World, **more: Any) -> ReliableWriter:
-    """One that waits for nothing: sleeping moves its clocks on."""
-    return another(world, time=HastyTime(), **{**QUICK, **more})
-
-
-class Jump(SystemTime):
-    """A clock that can be moved on."""
-
-    def __init__(self) -> None:
-        self.by = 0.0
-
-    def wall_seconds(self) -> float:
-        return super().wall_seconds() + self.by
-
-    def elapsed_seconds(self) -> float:
-        return super().elapsed_seconds() + self.by
-
-
-def mixed(writer: ReliableWriter, counter: str, other: str, **scope: Any) -> ReliableWriteScope:
-    """An increment at commit, and a put that is journalled."""
-    recording = ReliableWriteScope(writer, **scope)
-    recording.update_item(counter, Key={"id": "x"}, add={"n": 1})
-    recording.put_item(other, Item={"id": "x", "v": "mine"})
-    return recording
-
-
-def on_commit(writer: ReliableWriter, table: str, fault: Fault, when: Any = "before", **more: Any) -> FaultPlan:
-    """Act on the transactions that touch a table."""
-    return FaultPlan(writer.client).on(TRANSACT, fault, when, having=f'"{table}"'.encode(), **more)
-
-
-def lost(scope: ReliableWriteScope, writer: ReliableWriter, table: str, fault: Fault, when: Any = "before") -> None:
-    """Commit, without an answer."""
-    with on_commit(writer, table, fault, when) as plan, pytest.raises(CommitUnknownError) as caught:
-        scope.commit()
-    assert plan.injected
-    assert caught.value.outcome is Outcome.UNKNOWN
-    assert caught.value.retryable
-    assert caught.value.write_id == scope.write_id
-
-
-def refusing(wanted: type[Exception], call: Callable[[], object]) -> Any:
-    with pytest.raises(wanted) as caught:
-        call()
-    return caught.value
-
-
-# --- somebody was in between --------------------------------------------------------------------------------------
+# --- somebody was in between ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["put", "update", "delete"])
@@ -165,8 +107,7 @@ def test_a_tombstone_collected_between_look_and_transaction_is_looked_at_again(e
 def test_g4_an_update_by_a_slow_clock_comes_after_what_it_has_seen(every_world: World, how: str) -> None:
     """At the first look: were the stamps not shown to the clock, the guards would object for an hour."""
     table = every_world.table("one")
-    ahead, slow = Jump(), Jump()
-    ahead.by, slow.by = 3600.0, -3600.0
+    ahead, slow = SkippingTime(3600.0), SkippingTime(-3600.0)
     rival, writer = another(every_world, time=ahead), another(every_world, time=slow)
     acts: dict[str, Callable[[], Any]] = {
         "put": lambda: put(rival, table),
@@ -226,7 +167,8 @@ def test_a_condition_is_judged_on_what_the_second_look_finds(every_world: World)
     assert error.write_id == scope.write_id
 
 
-# --- conflicts ----------------------------------------------------------------------------------------------------
+# --- conflicts --------------------------------------------------------------------------------------------------------
+
 
 PASSING = {
     "conflict": cancel("TransactionConflict"),
@@ -299,7 +241,7 @@ def test_a_cancellation_without_a_reason_is_settled_by_a_fence(world: World) -> 
     assert writer.status(scope.write_id or "") == "not written"
 
 
-# --- lost answers -------------------------------------------------------------------------------------------------
+# --- lost answers -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -424,246 +366,7 @@ def test_a_commit_repeated_after_an_operator_skipped_a_part_leaves_that_part_alo
     assert (shown(world, other, "x") is None, shown(world, other, "y") is None) == (False, True)
 
 
-# --- late landing -------------------------------------------------------------------------------------------------
-
-
-def test_ce21_an_attempt_that_lands_after_the_write_took_a_new_stamp_is_refused(every_world: World) -> None:
-    """The receipt is keyed by the write id: keyed by the stamp, both attempts would take effect."""
-    table, other = every_world.table("one"), every_world.table("two")
-    writer, rival, late = hasty(every_world), another(every_world), InFlight()
-    scope = mixed(writer, table, other)
-    lost(scope, writer, table, late)
-    assert late.calls
-    newer = put(rival, table, n=10)
-    receipt = scope.commit()
-    assert receipt.stamp > newer.stamp > receipt.write_id
-    assert count(every_world, table) == 11
-    every_world.client.put_item(TableName=table, Item={"id": {"S": "x"}, "n": {"N": "11"}})  # stamps and all
-    assert set(late.land()) == {400}
-    assert count(every_world, table) == 11
-    assert every_world.records("J#") == []
-
-
-@pytest.mark.parametrize("keyed", [False, True])
-def test_ce21_an_attempt_that_lands_before_the_restamped_one_is_the_one_that_counts(
-    every_world: World, keyed: bool
-) -> None:
-    table, other = every_world.table("one"), every_world.table("two")
-    writer, rival, late = hasty(every_world), another(every_world), InFlight()
-    scope = mixed(writer, table, other, idempotency_key="order-1" if keyed else None)
-    lost(scope, writer, table, late)
-    first = json.loads(late.calls[0].body)["ClientRequestToken"]
-    put(rival, table, n=10)
-    landed: list[int] = []
-
-    def land(_call: Call) -> None:
-        """At the second transaction of this commit, which has the new stamp."""
-        if plan.count(TRANSACT) == 2:
-            plant(every_world, table)
-            landed.extend(late.land())
-
-    with on_commit(writer, table, land) as plan:
-        receipt = scope.commit()
-    assert plan.count(TRANSACT) == 2
-    assert landed[0] == 200
-    assert (receipt.stamp, receipt.write_id) == (first, scope.write_id)
-    assert not receipt.duplicate, "it was this very scope"
-    assert count(every_world, table) == 1
-    assert there(every_world, other)["_rw"]["S"] == first
-    assert every_world.records("J#") == []
-
-
-def test_a_write_refused_after_an_unanswered_attempt_is_fenced_and_then_certainly_not_written(
-    every_world: World,
-) -> None:
-    table, other = every_world.table("one"), every_world.table("two")
-    writer, rival, late = hasty(every_world), another(every_world), InFlight()
-    scope = ReliableWriteScope(writer)
-    scope.put_item(other, Item={"id": "x"})
-    scope.update_item(table, Key={"id": "x"}, add={"n": 1}, ConditionExpression=Attr("state").not_exists())
-    lost(scope, writer, table, late)
-    put(rival, table, state="paid")
-    error = refusing(ConditionFailedError, scope.commit)
-    assert error.outcome is Outcome.NOT_WRITTEN
-    assert error.failures[0].operation == "operations[1]"
-    assert writer.status(scope.write_id or "") == "not written"
-    # Now everything would let it through but the void receipt.
-    every_world.client.delete_item(TableName=table, Key={"id": {"S": "x"}})
-    assert set(late.land()) == {400}
-    assert shown(every_world, table) is None
-    assert shown(every_world, other) is None
-    assert every_world.records("J#") == []
-    assert writer.status(scope.write_id or "") == "not written"
-    refusing(ScopeClosedError, scope.commit)
-
-
-def refused_while_in_flight(world: World, table: str, **scope: Any) -> tuple[ReliableWriteScope, Any, InFlight]:
-    """Unanswered once, still under way; and its condition has become false."""
-    writer, late = hasty(world), InFlight()
-    recording = ReliableWriteScope(writer, **scope)
-    recording.update_item(table, Key={"id": "x"}, add={"n": 1}, ConditionExpression=Attr("state").not_exists())
-    lost(recording, writer, table, late)
-    put(another(world), table, state="paid")
-    return recording, writer, late
-
-
-def test_a_fence_that_finds_the_write_landed_says_that_it_is_written(every_world: World) -> None:
-    table = every_world.table("one")
-    scope, writer, late = refused_while_in_flight(every_world, table)
-
-    def land(_call: Call) -> None:
-        every_world.client.delete_item(TableName=table, Key={"id": {"S": "x"}})
-        assert late.land()[0] == 200
-
-    plan = FaultPlan(writer.client).on("PutItem", land, times=1, having=b'"void"')
-    receipt = scope.commit()
-    assert plan.injected == 1
-    assert receipt.write_id == scope.write_id == receipt.stamp
-    assert count(every_world, table) == 1
-    assert writer.status(receipt.write_id) == "applied"
-
-
-def test_a_fence_whose_own_answer_was_lost_holds(every_world: World) -> None:
-    table = every_world.table("one")
-    scope, writer, late = refused_while_in_flight(every_world, table)
-    plan = FaultPlan(writer.client).on("PutItem", lose_answer, "after", times=1, having=b'"void"')
-    refusing(ConditionFailedError, scope.commit)
-    assert plan.injected == 1
-    every_world.client.delete_item(TableName=table, Key={"id": {"S": "x"}})
-    assert set(late.land()) == {400}
-    assert count(every_world, table) == 0
-
-
-def test_a_fence_that_nobody_heard_of_is_met_by_the_next_commit(every_world: World) -> None:
-    """Our own void receipt is no success."""
-    table = every_world.table("one")
-    scope, writer, late = refused_while_in_flight(every_world, table)
-    with FaultPlan(writer.client).on("PutItem", lose_answer, "after", having=b'"void"'):
-        refusing(CommitUnknownError, scope.commit)
-    assert len(every_world.records("R#")) == 1, "the void one"
-    every_world.client.delete_item(TableName=table, Key={"id": {"S": "x"}})
-    error = refusing(CommitFailedError, scope.commit)
-    assert (error.outcome, error.write_id) == (Outcome.NOT_WRITTEN, scope.write_id)
-    assert set(late.land()) == {400}
-    assert count(every_world, table) == 0
-
-
-def test_an_unanswered_try_is_not_forgotten_over_a_conflict(every_world: World) -> None:
-    """Lost, then in conflict, then refused for good: the first try may still land, so it is fenced."""
-    table = every_world.table("one")
-    put(another(every_world), table, state="paid")
-    writer, late = hasty(every_world, attempt_deadline_seconds=8.0), InFlight()
-    scope = ReliableWriteScope(writer)
-    scope.update_item(table, Key={"id": "x"}, add={"n": 1}, ConditionExpression=Attr("state").not_exists())
-    with on_commit(writer, table, late, times=1) as plan:
-        plan.on(TRANSACT, cancel("TransactionConflict"), times=1, having=table.encode())
-        error = refusing(ConditionFailedError, scope.commit)
-    assert (plan.injected, error.outcome) == (2, Outcome.NOT_WRITTEN)
-    every_world.client.delete_item(TableName=table, Key={"id": {"S": "x"}})
-    assert late.land() == [400]
-    assert count(every_world, table) == 0
-
-
-def test_a_write_that_cannot_be_fenced_stays_unknown(world: World) -> None:
-    table = world.table("one")
-    scope, writer, late = refused_while_in_flight(world, table)
-    with FaultPlan(writer.client).on("PutItem", refuse_connection, having=b'"void"') as plan:
-        error = refusing(CommitUnknownError, scope.commit)
-    assert plan.injected
-    assert error.outcome is Outcome.UNKNOWN
-    world.client.delete_item(TableName=table, Key={"id": {"S": "x"}})
-    assert late.land()[0] == 200, "so it was right to say so"
-    assert scope.commit().write_id == scope.write_id
-    assert count(world, table) == 1
-
-
-def test_a_key_of_the_callers_is_not_fenced_so_it_stays_unknown_and_usable(world: World) -> None:
-    table = world.table("one")
-    scope, _, late = refused_while_in_flight(world, table, idempotency_key="order-1")
-    error = refusing(CommitUnknownError, scope.commit)
-    assert "condition" in str(error)
-    assert isinstance(error.__cause__, ConditionFailedError)
-    assert world.records("R#") == [record for record in world.records("R#") if "void" not in record], (
-        "a void receipt would refuse the key for ever"
-    )
-    world.client.delete_item(TableName=table, Key={"id": {"S": "x"}})
-    with ReliableWriteScope(another(world), idempotency_key="order-1") as again:
-        again.update_item(table, Key={"id": "x"}, add={"n": 1}, ConditionExpression=Attr("state").not_exists())
-        assert not again.commit().duplicate
-    assert set(late.land()) == {400}
-    assert count(world, table) == 1
-    assert scope.commit().duplicate, "another scope was first"
-    assert count(world, table) == 1
-
-
-def test_a_definite_refusal_after_an_unanswered_attempt_is_no_certainty(world: World) -> None:
-    table, other = world.table("one"), world.table("two")
-    writer, late = hasty(world), InFlight()
-    scope = mixed(writer, table, other)
-    lost(scope, writer, table, late)
-    lost(scope, writer, table, deny)
-    assert late.land()[0] == 200
-    scope.commit()
-    assert count(world, table) == 1
-
-
-def test_a_definite_refusal_of_the_first_attempt_is_certain(world: World) -> None:
-    table, other = world.table("one"), world.table("two")
-    writer = hasty(world)
-    scope = mixed(writer, table, other)
-    with on_commit(writer, table, deny):
-        error = refusing(CommitFailedError, scope.commit)
-    assert (error.outcome, error.retryable) == (Outcome.NOT_WRITTEN, False)
-    assert "access denied" in str(error)
-    assert writer.status(scope.write_id or "") == "unknown"
-
-
-def test_ctrl_c_within_the_transaction_leaves_the_scope_to_be_committed_again(world: World) -> None:
-    table, other = world.table("one"), world.table("two")
-    writer = hasty(world)
-    scope = mixed(writer, table, other)
-
-    def interrupt(_call: Call) -> None:
-        raise KeyboardInterrupt
-
-    with on_commit(writer, table, interrupt, "after", times=1), pytest.raises(KeyboardInterrupt):
-        scope.commit()
-    assert count(world, table) == 1
-    assert scope.commit().write_id == scope.write_id
-    assert count(world, table) == 1
-    assert there(world, other)["v"] == {"S": "mine"}
-
-
-def test_ce22_more_than_ten_minutes_after_its_first_request_it_is_not_committed_again(world: World) -> None:
-    table, other = world.table("one"), world.table("two")
-    time = Jump()
-    writer = another(world, time=time, **QUICK)
-    scope = mixed(writer, table, other)
-    lost(scope, writer, table, lose_answer)
-    time.by = 590.0
-    lost(scope, writer, table, lose_answer)
-    time.by = 601.0
-    with FaultPlan(writer.client) as plan:
-        error = refusing(CommitUnknownError, scope.commit)
-    assert plan.calls == []
-    assert not error.retryable
-    assert count(world, table) == 0
-
-
-def test_a_process_that_dies_after_the_transaction_is_finished_by_recovery(every_world: World) -> None:
-    table, other = every_world.table("one"), every_world.table("two")
-    writer = another(every_world)
-    scope = mixed(writer, table, other)
-    on_commit(writer, table, crash, "after")
-    with pytest.raises(SimulatedCrash):
-        scope.commit()
-    (report,) = every_world.writer().recovery.resume_all()
-    assert report.resumed is Resumed.FINISHED
-    assert [result.place for result in report.results] == ["operations[1]"]
-    assert (count(every_world, table), there(every_world, other)["v"]) == (1, {"S": "mine"})
-
-
-# --- keys of the caller's -----------------------------------------------------------------------------------------
+# --- keys of the caller's ---------------------------------------------------------------------------------------------
 
 
 def test_g3_the_same_key_weeks_later_does_not_bring_back_what_was_deleted(every_world: World) -> None:

@@ -24,15 +24,10 @@ from reliable_write.system_table import Installation
 from reliable_write.testing.engines import Capability, Engine
 from reliable_write.testing.faults import FaultPlan
 from reliable_write.testing.meter import Meter
-from tests.integration.at_commit import add, delete, plant, put, shown, there, tombstone, traces
+from tests.integration.at_commit import add, another, delete, plant, put, shown, there, tombstone, traces
 from tests.world import World
 
 pytestmark = pytest.mark.needs(Capability.TRANSACTIONS)
-
-
-def another(world: World, **more: Any) -> ReliableWriter:
-    """Another process, which leaves no finished entry behind."""
-    return world.writer(delete_finished_inline=True, **more)
 
 
 # --- one transaction ----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from reliable_write import PropagationPendingError, Receipt, ReliableWriter, Rel
 from reliable_write.clock import HybridClock, SystemTime
 from reliable_write.recovery import Resumed
 from reliable_write.testing.faults import Call, FaultPlan, SimulatedCrash, crash, deny
-from tests.integration.stuck_writes import HastyTime
+from tests.clocks import HastyTime, SkippingTime
 from tests.world import World
 
 W = limits.COLLECTION_WAIT_SECONDS
@@ -25,32 +25,18 @@ HOUR = 3600.0
 EARLY = limits.EARLY_AUDIT_SECONDS
 
 
-class MovedTime(SystemTime):
-    """A machine on which hours can pass in no time."""
-
-    def __init__(self) -> None:
-        self.moved = 0.0
-        self.skew = 0.0
-
-    def wall_seconds(self) -> float:
-        return super().wall_seconds() + self.moved + self.skew
-
-    def elapsed_seconds(self) -> float:
-        return super().elapsed_seconds() + self.moved
-
-
 class Watchman:
     """An auditor in a process of its own, and its clock."""
 
     def __init__(self, world: World) -> None:
-        self.time = MovedTime()
+        self.time = SkippingTime()
         self.writer = world.writer(time=self.time)
         self.auditor = Auditor(self.writer.engine())
 
     def after(self, *waits: float) -> list[AuditReport]:
         reports = []
         for seconds in waits:
-            self.time.moved += seconds
+            self.time.skip(seconds)
             reports.append(self.auditor.run_once())
             assert reports[-1].complete, reports[-1]
         return reports
@@ -67,9 +53,7 @@ class Runs:
         self.passed = 0.0
 
     def auditor(self, skew: float = 0.0) -> tuple[ReliableWriter, Auditor]:
-        time = MovedTime()
-        time.moved = self.passed
-        time.skew = skew
+        time = SkippingTime(self.passed, ahead=skew)
         writer = self.world.writer(time=time)
         return writer, Auditor(writer.engine(), AuditSettings(scheduled=True))
 

@@ -19,7 +19,8 @@ from reliable_write.cli.app import app
 from reliable_write.cli.exits import ExitCode
 from reliable_write.testing.engines import Engine
 from tests.buckets import Bucket, fill
-from tests.integration.stuck_writes import HastyTime, Ran, Stuck, cli, one, put, valid
+from tests.clocks import HastyTime
+from tests.integration.stuck_writes import Ran, Stuck, cli, one, put, valid
 from tests.world import World, world
 
 __all__ = ["world"]

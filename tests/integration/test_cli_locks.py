@@ -11,8 +11,9 @@ from reliable_write import Lease, LockLostError, Settings
 from reliable_write.cli.exits import ExitCode
 from reliable_write.dynamodb import open_client
 from reliable_write.testing.faults import Fault, FaultPlan, deny, lose_answer
+from tests.clocks import HastyTime
 from tests.integration.locking import LEASE, Room, room
-from tests.integration.stuck_writes import HastyTime, Ran, cli
+from tests.integration.stuck_writes import Ran, cli
 from tests.unit.fakes import NOON
 
 __all__ = ["room"]

@@ -23,7 +23,8 @@ from reliable_write.cli.plans import Plan
 from reliable_write.dynamodb import open_client
 from reliable_write.entry import Entry
 from reliable_write.testing.faults import Call, FaultPlan, deny, refuse_connection
-from tests.integration.stuck_writes import HastyTime, Ran, Stuck, batch, cli, delete, ids, one, put, valid
+from tests.clocks import HastyTime
+from tests.integration.stuck_writes import Ran, Stuck, batch, cli, delete, ids, one, put, valid
 from tests.world import World, world
 
 __all__ = ["world"]

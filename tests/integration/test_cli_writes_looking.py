@@ -15,7 +15,8 @@ from reliable_write.dynamodb import open_client
 from reliable_write.entry import Entry
 from reliable_write.testing.engines import Engine
 from reliable_write.testing.faults import FaultPlan
-from tests.integration.stuck_writes import SECRET, HastyTime, Stuck, batch, cli, delete, ids, one, put, valid
+from tests.clocks import HastyTime
+from tests.integration.stuck_writes import SECRET, Stuck, batch, cli, delete, ids, one, put, valid
 from tests.world import World, world
 
 __all__ = ["world"]

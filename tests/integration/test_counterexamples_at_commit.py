@@ -9,19 +9,14 @@ from typing import Any
 
 import pytest
 
-from reliable_write import (
-    CommitUnknownError,
-    PropagationPendingError,
-    Receipt,
-    ReliableWriter,
-    ReliableWriteScope,
-)
+from reliable_write import CommitUnknownError, PropagationPendingError, Receipt, ReliableWriter, ReliableWriteScope
 from reliable_write.entry import State
 from reliable_write.recovery import Resumed
 from reliable_write.testing.engines import Capability
 from reliable_write.testing.faults import Call, FaultPlan, InFlight, lose_answer
 from tests.chaos.counting import forget_tokens
-from tests.integration.test_promises import QUICK, SkewedTime, another, delete, left_behind, name
+from tests.clocks import SkippingTime
+from tests.integration.test_promises import QUICK, another, delete, left_behind, name
 from tests.world import World
 
 pytestmark = pytest.mark.needs(Capability.TRANSACTIONS)
@@ -50,7 +45,7 @@ def test_ce20_an_update_of_a_deleted_key_comes_after_the_delete_and_stays(every_
     world = every_world
     table = world.table("one")
     late = InFlight()
-    putter, slow = another(world), forgetful(world, time=SkewedTime(-3600.0))
+    putter, slow = another(world), forgetful(world, time=SkippingTime(-3600.0))
     with FaultPlan(putter.client).on("PutItem", late, times=1, having=name(table)), ReliableWriteScope(putter) as scope:
         scope.put_item(table, {"id": "x", "dead": 1})
         scope.commit()
@@ -102,14 +97,14 @@ def test_ce21_an_unanswered_update_that_took_a_new_stamp_and_then_lands_is_appli
 def test_ce22_an_unknown_update_is_not_committed_again_after_ten_minutes(every_world: World) -> None:
     world = every_world
     table = world.table("one")
-    time = SkewedTime()
+    time = SkippingTime()
     writer = forgetful(world, time=time, **QUICK)
     scope = ReliableWriteScope(writer)
     scope.update_item(table, {"id": "x"}, add={"n": 1})
     with FaultPlan(writer.client).on("TransactWriteItems", lose_answer), pytest.raises(CommitUnknownError) as unknown:
         scope.commit()
     assert unknown.value.retryable
-    time.skew += 601
+    time.skip(601)
     with FaultPlan(writer.client) as plan, pytest.raises(CommitUnknownError) as again:
         scope.commit()
     assert not again.value.retryable

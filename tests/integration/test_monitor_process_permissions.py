@@ -12,7 +12,7 @@ from monitor.auditor import Auditor, AuditSettings
 from reliable_write import ReliableWriter, ReliableWriteScope
 from reliable_write.permissions import DESTINATION_ACTIONS, SYSTEM_TABLE_ACTIONS, Role
 from reliable_write.testing.faults import FaultPlan, SimulatedCrash, crash
-from tests.integration.stuck_writes import HastyTime
+from tests.clocks import HastyTime
 from tests.world import World
 
 

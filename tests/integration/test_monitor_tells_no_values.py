@@ -18,7 +18,8 @@ from reliable_write.dynamodb import CallFailed
 from reliable_write.entry import UnreadableEntry, read_entry
 from reliable_write.policy import FailureKind
 from reliable_write.recovery import Recovery
-from tests.chaos.stragglers import LEASE, Ear, Left, SkippingTime, put
+from tests.chaos.stragglers import LEASE, Ear, Left, put
+from tests.clocks import SkippingTime
 from tests.world import World, world
 
 __all__ = ["world"]

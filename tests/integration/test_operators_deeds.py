@@ -11,7 +11,8 @@ from reliable_write import limits
 from reliable_write.entry import Entry, State
 from reliable_write.operators import Found
 from reliable_write.recovery import Resumed
-from tests.integration.stuck_writes import HastyTime, Stuck, batch, delete, one, put
+from tests.clocks import HastyTime
+from tests.integration.stuck_writes import Stuck, batch, delete, one, put
 from tests.world import World, world
 
 __all__ = ["world"]
@@ -72,7 +73,7 @@ def test_a_discard_outwaits_the_longest_attempt(world: World, aside: bool) -> No
     commit = stuck.quarantined if aside else stuck.commit
     entry: Entry = commit(one(put(world.table("t"), "x")))
     stuck.engine.operators.discard(entry.write_id, **BY)
-    assert time.slept_seconds == limits.LEASE_SECONDS
+    assert time.skipped == limits.LEASE_SECONDS
     assert world.records("J#") == []
 
 

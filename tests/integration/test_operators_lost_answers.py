@@ -13,7 +13,7 @@ from reliable_write.entry import FORMAT, Entry, encode_operations, shard_of
 from reliable_write.errors import TooLateError, UnsupportedOperationError, WriteRejectedError
 from reliable_write.operations import Operation, Put
 from reliable_write.testing.faults import FaultPlan, deny, lose_answer
-from tests.integration.stuck_writes import HastyTime
+from tests.clocks import HastyTime
 from tests.world import World, plain_world
 
 world = plain_world

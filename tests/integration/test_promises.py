@@ -28,24 +28,12 @@ from reliable_write.errors import TooLateError
 from reliable_write.journal import Journal
 from reliable_write.recovery import Recovery, Resumed
 from reliable_write.testing.faults import Call, FaultPlan, SimulatedCrash, crash, deny, lose_answer
+from tests.clocks import SkippingTime
 from tests.world import World, plain_world
 
 world = plain_world
 
 QUICK = {"attempt_deadline_seconds": 2.0, "read_timeout_seconds": 1.0}
-
-
-class SkewedTime(SystemTime):
-    """A machine whose wall clock is wrong by so much, and can be moved."""
-
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.skew = seconds
-
-    def wall_seconds(self) -> float:
-        return super().wall_seconds() + self.skew
-
-    def elapsed_seconds(self) -> float:
-        return super().elapsed_seconds() + self.skew
 
 
 def name(table: str) -> bytes:
@@ -364,7 +352,7 @@ def test_g4_ce3_a_later_write_wins_however_slow_its_clock(every_world: World, sl
     world = every_world
     table = world.table("one")
     first = put(another(world), table, v="first")
-    second = put(another(world, time=SkewedTime(-slow_by)), table, v="second")
+    second = put(another(world, time=SkippingTime(-slow_by)), table, v="second")
     assert second.superseded == ()
     assert second.stamp > first.stamp
     assert shown(world, table) == "second"
@@ -376,7 +364,7 @@ def test_g4_a_later_put_comes_after_a_delete_however_slow_its_clock(world: World
     writer = world.writer()
     put(writer, table, v="first")
     deleted = delete(writer, table)
-    left = put(another(world, time=SkewedTime(-3600.0)), table, v="second")
+    left = put(another(world, time=SkippingTime(-3600.0)), table, v="second")
     assert left.stamp > deleted.stamp
     assert shown(world, table) == "second"
 
@@ -384,13 +372,13 @@ def test_g4_a_later_put_comes_after_a_delete_however_slow_its_clock(world: World
 def test_g4_a_later_delete_comes_after_a_put_however_slow_its_clock(world: World) -> None:
     table = world.table("one")
     put(another(world), table, v="first")
-    assert delete(another(world, time=SkewedTime(-3600.0)), table).superseded == ()
+    assert delete(another(world, time=SkippingTime(-3600.0)), table).superseded == ()
     assert world.items(table) == []
 
 
 def test_g4_a_clock_ahead_moves_the_others_on(world: World) -> None:
     table = world.table("one")
-    ahead = put(another(world, time=SkewedTime(3600.0)), table, v="ahead")
+    ahead = put(another(world, time=SkippingTime(3600.0)), table, v="ahead")
     after = put(another(world), table, v="after")
     assert after.stamp > ahead.stamp
     assert shown(world, table) == "after"
@@ -586,12 +574,12 @@ def test_ce19_a_frozen_recoverer_sends_nothing_when_it_wakes_up(world: World) ->
     """Its claim was its last word: the attempt is out of time, and the put never leaves."""
     table = world.table("one")
     left_behind(world, table, v="old")
-    time = SkewedTime()
+    time = SkippingTime()
     frozen = world.writer(time=time, **QUICK)
     engine = frozen.engine()
 
     def freeze(_call: Call) -> None:
-        time.skew += 60.0
+        time.skip(60.0)
 
     plan = FaultPlan(frozen.client).on("UpdateItem", freeze, "after", times=1)
     with plan:
@@ -606,11 +594,11 @@ def test_ce19_a_frozen_recoverer_sends_nothing_when_it_wakes_up(world: World) ->
 
 def test_ce19_a_frozen_writer_sends_nothing_when_it_wakes_up(world: World) -> None:
     table = world.table("one")
-    time = SkewedTime()
+    time = SkippingTime()
     writer = world.writer(time=time, **QUICK)
 
     def freeze(_call: Call) -> None:
-        time.skew += 60.0
+        time.skip(60.0)
 
     plan = FaultPlan(writer.client).on("PutItem", freeze, "after", times=1, having=name(world.system_table))
     with plan, pytest.raises(PropagationPendingError, match="deadline passed"):

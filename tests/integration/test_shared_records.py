@@ -1,43 +1,28 @@
-"""Shared records: what a handle shows, what it writes, and what it refuses."""
+"""Shared records: what a handle shows and what it writes."""
 
 from __future__ import annotations
 
 import json
-import types
 from collections.abc import Callable
-from datetime import datetime
-from typing import Annotated, Any, cast
+from typing import Any
 
 import pytest
-from pydantic import ConfigDict, Field
 
 from reliable_write import (
     CommitFailedError,
     CommitUnknownError,
-    ConfigurationError,
-    Constraint,
-    HashKey,
     InvalidItemError,
     InvalidKeyError,
     NestedScopeError,
     Outcome,
     ReadFailedError,
-    Record,
-    RecordDefinitionError,
-    RecordDeletedError,
     ReliableWriteScope,
-    SharedRecords,
     StaleRecordError,
-    UnsupportedOperationError,
-    Version,
-    VersionMode,
 )
-from reliable_write.testing.engines import Engine
 from reliable_write.testing.faults import Call, FaultPlan, deny, lose_answer, refuse_connection
 from reliable_write.testing.meter import Meter
 from tests.chaos.counting import forget_tokens
-from tests.chaos.stragglers import SkippingTime
-from tests.integration.accounts import Account, Bank, Service, deposit, elsewhere, manual_time
+from tests.integration.accounts import Account, Bank, deposit, elsewhere, manual_time
 from tests.world import World
 
 
@@ -46,7 +31,7 @@ def bank(world: World) -> Bank:
     return Bank(world)
 
 
-# --- reading ------------------------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_read_of_what_has_not_changed_costs_one_read_unit(bank: Bank) -> None:
@@ -142,7 +127,7 @@ def test_a_read_without_an_answer_says_so_and_the_next_one_goes_on(bank: Bank) -
     assert service.account.read().balance == 100
 
 
-# --- put ----------------------------------------------------------------------------------------------------------
+# --- put --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_put_is_shown_without_reading_it(bank: Bank) -> None:
@@ -228,7 +213,7 @@ def test_another_record_and_another_class_are_refused(bank: Bank) -> None:
     assert bank.version() == 1
 
 
-# --- update -------------------------------------------------------------------------------------------------------
+# --- update -----------------------------------------------------------------------------------------------------------
 
 
 def test_an_update_reads_changes_and_writes(bank: Bank) -> None:
@@ -446,7 +431,7 @@ def test_a_write_costs_what_the_documents_say(
     assert (meter.read_units, meter.write_units) == units
 
 
-# --- in scopes ----------------------------------------------------------------------------------------------------
+# --- in scopes --------------------------------------------------------------------------------------------------------
 
 
 def test_a_shared_record_is_written_by_a_scope_with_other_things(bank: Bank) -> None:
@@ -481,380 +466,3 @@ def test_inside_an_open_scope_it_must_say_that_it_is_independent(bank: Bank) -> 
         service.account.update(change, independent=True)
         scope.discard()
     assert bank.balance() == 105
-
-
-# --- deletion -----------------------------------------------------------------------------------------------------
-
-
-def test_a_deleted_record_raises_for_all_who_hold_it(bank: Bank) -> None:
-    service, other = bank.opened(), bank.joined()
-    service.account.delete()
-    assert other.account.peek().balance == 100
-    uses: list[Callable[[], object]] = [other.account.read, other.account.refresh, other.account.peek]
-    uses.append(lambda: other.deposit(1))
-    for use in uses:
-        with pytest.raises(RecordDeletedError, match="was deleted") as deleted:
-            use()
-        assert (deleted.value.outcome, deleted.value.table) == (Outcome.NOT_WRITTEN, bank.table)
-        assert deleted.value.key == {"id": "a-1"}
-        assert "a-1" not in str(deleted.value)
-    with pytest.raises(RecordDeletedError):
-        service.account.read()
-
-
-def test_a_put_of_what_was_deleted_is_refused_as_that(bank: Bank) -> None:
-    service, other = bank.opened(), bank.joined()
-    mine = other.account.read()
-    service.account.delete()
-    writes: list[Callable[[], None]] = [lambda: other.account.put(mine), lambda: other.account.delete(mine)]
-    for write in writes:
-        with pytest.raises(RecordDeletedError) as deleted:
-            write()
-        assert isinstance(deleted.value.__cause__, StaleRecordError)
-    with pytest.raises(RecordDeletedError):
-        other.account.peek()
-
-
-def test_the_mark_is_an_item_with_key_next_version_and_the_time_it_is_kept(bank: Bank) -> None:
-    time = manual_time()
-    service = Service(bank, bank.world.writer(time=time), deleted_kept_seconds=3600)
-    service.account = service.shared.create(bank.kind(id="a-1", balance=100))
-    service.account.delete()
-    assert set(bank.there()) == {"id", "version", "_rw", "_rwd"}
-    assert bank.version() == 2
-    assert int(bank.there()["_rwd"]["N"]) - time.wall_seconds() == pytest.approx(3600, abs=5)
-
-
-def test_others_are_told_for_as_long_as_configured_and_holders_for_ever(bank: Bank) -> None:
-    time = SkippingTime()
-    service = bank.opened()
-    other = Service(bank, bank.world.writer(time=time))
-    other.hold()
-    service.account.delete()
-    with pytest.raises(RecordDeletedError):
-        other.shared.get(bank.kind, "a-1")
-    time.skip(86_400 - 60)
-    with pytest.raises(RecordDeletedError):
-        other.shared.get(bank.kind, "a-1")
-    time.skip(61)
-    assert other.shared.get(bank.kind, "a-1") is None
-    with pytest.raises(RecordDeletedError):
-        other.account.read()
-    bank.world.client.delete_item(TableName=bank.table, Key={"id": {"S": "a-1"}})  # as the table's TTL does
-    assert other.shared.get(bank.kind, "a-1") is None
-    with pytest.raises(RecordDeletedError):
-        other.account.read()
-
-
-def test_a_record_that_was_removed_without_a_mark_raises_too(bank: Bank) -> None:
-    service = bank.opened()
-    mine = service.account.read()
-    bank.world.client.delete_item(TableName=bank.table, Key={"id": {"S": "a-1"}})
-    with pytest.raises(RecordDeletedError):
-        service.account.put(mine)
-    with pytest.raises(RecordDeletedError):
-        service.account.read()
-    assert service.shared.get(bank.kind, "a-1") is None
-
-
-def test_what_never_had_a_version_is_not_brought_back_either(bank: Bank) -> None:
-    """The record's own condition would take an absent item for one that was never saved."""
-    bank.world.client.put_item(TableName=bank.table, Item={"id": {"S": "a-1"}, "balance": {"N": "9"}})
-    service = bank.joined()
-    mine = service.account.read()
-    bank.world.client.delete_item(TableName=bank.table, Key={"id": {"S": "a-1"}})
-    for write in (service.account.put, service.account.delete):
-        with pytest.raises(RecordDeletedError):
-            write(mine)
-    assert bank.stored() is None
-
-
-def test_what_has_no_version_gets_one(bank: Bank) -> None:
-    bank.world.client.put_item(TableName=bank.table, Item={"id": {"S": "a-1"}, "balance": {"N": "9"}})
-    service, other = bank.joined(), bank.joined()
-    mine = other.account.read()
-    assert service.deposit(1).version == 1
-    with pytest.raises(StaleRecordError):
-        other.account.put(mine)
-    assert bank.balance() == 10
-
-
-def test_for_the_record_store_there_is_none(bank: Bank) -> None:
-    service = bank.opened()
-    service.shared.create(bank.kind(id="a-2", balance=1))
-    service.account.delete()
-    store = bank.service().store
-    assert store.get(bank.kind, "a-1", consistent=True) is None
-    assert [account and account.id for account in store.batch_get(bank.kind, ["a-1", "a-2"])] == [None, "a-2"]
-    assert store.get(bank.kind, "a-1", pending=True).record is None
-    assert list(store.query(bank.kind, "a-1")) == []
-    assert [account.id for account in store.scan(bank.kind, limit=1)] == ["a-2"]
-
-
-def test_only_what_was_seen_is_deleted(bank: Bank) -> None:
-    service, other = bank.opened(), bank.joined()
-    mine = service.account.read()
-    other.deposit(5)
-    with pytest.raises(StaleRecordError):
-        service.account.delete()
-    assert service.account.peek().balance == 105
-    with pytest.raises(StaleRecordError):
-        service.account.delete(mine)
-    assert bank.balance() == 105
-    service.account.delete()
-    assert "_rwd" in bank.there()
-
-
-def test_a_delete_whose_answer_is_lost_happens_once(bank: Bank) -> None:
-    service = bank.opened(time=manual_time())
-    forget_tokens(service.writer.client)
-    with FaultPlan(service.writer.client) as plan:
-        plan.on("TransactWriteItems", lose_answer, "after", times=12)
-        service.account.delete()
-    assert plan.injected == 12
-    assert bank.version() == 2
-
-
-# --- making -------------------------------------------------------------------------------------------------------
-
-
-def test_a_new_record_over_a_mark_goes_on_with_the_version(bank: Bank) -> None:
-    service, other = bank.opened(), bank.joined()
-    old = other.account.read()
-    service.account.delete()
-    new = bank.kind(id="a-1", balance=7)
-    made = bank.service().shared.create(new)
-    assert (made.peek().version, new.version, bank.version()) == (3, 3, 3)
-    assert set(bank.there()) == {"id", "version", "balance", "_rw"} | ({"notes"} & set(bank.there()))
-    with pytest.raises(StaleRecordError):
-        other.account.put(old)
-    assert bank.balance() == 7
-    assert other.account.peek().balance == 7, "what lies under the key now, and later than all it has seen"
-    assert service.account.read().balance == 7
-    assert service.deposit(1).version == 4
-
-
-def test_a_new_record_over_a_mark_keeps_what_is_no_part_of_an_item(bank: Bank) -> None:
-    class Cached(Account, table=bank.table):
-        cache: str = Field(default="", exclude=True)
-
-    shared = bank.service().shared
-    shared.create(Cached(id="a-1")).delete()
-    again = Cached(id="a-1", cache="warm")
-    shared.create(again)
-    assert (again.version, again.cache) == (3, "warm")
-
-
-def test_a_new_record_goes_on_from_a_mark_that_is_told_no_longer(bank: Bank) -> None:
-    time = SkippingTime()
-    service = bank.opened()
-    service.account.delete()
-    time.skip(2 * 86_400)
-    later = Service(bank, bank.world.writer(time=time))
-    assert later.shared.create(bank.kind(id="a-1")).peek().version == 3
-
-
-def test_there_is_one_already(bank: Bank) -> None:
-    service = bank.opened()
-    new = bank.kind(id="a-1", balance=7)
-    with pytest.raises(StaleRecordError) as stale:
-        bank.service().shared.create(new)
-    assert (stale.value.expected, stale.value.actual, new.version) == (None, 1, 0)
-    assert service.account.read().balance == 100
-
-
-def test_an_item_without_a_version_is_one_too(bank: Bank) -> None:
-    """The record store may put a new record over it; but it is not absent."""
-    bank.world.client.put_item(TableName=bank.table, Item={"id": {"S": "a-1"}, "balance": {"N": "9"}})
-    with pytest.raises(StaleRecordError):
-        bank.service().shared.create(bank.kind(id="a-1"))
-    assert bank.balance() == 9
-
-
-def test_two_make_the_same_and_one_is_told(bank: Bank) -> None:
-    first, second = bank.service(), bank.service()
-
-    def meanwhile(_call: Call) -> None:
-        elsewhere(second.shared.create, bank.kind(id="a-1", balance=2))
-
-    plan = FaultPlan(first.writer.client).on("TransactWriteItems", meanwhile, times=1, having=b"balance")
-    with plan, pytest.raises(StaleRecordError):
-        first.shared.create(bank.kind(id="a-1", balance=1))
-    assert bank.balance() == 2
-
-
-@pytest.mark.parametrize("meanwhile", ["the mark goes", "a record comes and goes"])
-def test_what_was_absent_all_the_time_is_made(bank: Bank, meanwhile: str) -> None:
-    first, second = bank.opened(), bank.service()
-    first.account.delete()
-
-    def happens(_call: Call) -> None:
-        if meanwhile == "the mark goes":
-            bank.world.client.delete_item(TableName=bank.table, Key={"id": {"S": "a-1"}})
-        else:
-            elsewhere(lambda: second.shared.create(bank.kind(id="a-1", balance=2)).delete())
-
-    with FaultPlan(first.writer.client) as plan:
-        plan.on("TransactWriteItems", happens, times=1, having=b"balance")
-        made = first.shared.create(bank.kind(id="a-1", balance=1))
-    assert plan.injected == 1
-    assert made.read().balance == 1
-    assert bank.version() == (1 if meanwhile == "the mark goes" else 5)
-
-
-def test_a_plain_put_of_a_new_record_over_a_mark_is_refused_and_told_why(bank: Bank) -> None:
-    service = bank.opened()
-    service.account.delete()
-    with pytest.raises(StaleRecordError, match=r"SharedRecords\.create") as stale:
-        service.store.put(bank.kind(id="a-1", balance=7))
-    assert (stale.value.actual, stale.value.item) == (None, None)
-    assert "_rwd" in bank.there()
-
-
-# --- constraints --------------------------------------------------------------------------------------------------
-
-
-def test_a_write_whose_record_cannot_be_shown_is_told_as_written(bank: Bank) -> None:
-    """An `after_load` that breaks on it is for those to hear who read it: the write has its outcome."""
-
-    class Broken(Constraint[Account]):
-        def after_load(self, record: Account) -> None:
-            if record.balance == 7:
-                raise ZeroDivisionError
-
-    class Shown(Account, table=bank.table, constraints=[Broken]):
-        pass
-
-    def seven(record: Shown) -> None:
-        record.balance = 7
-
-    account = bank.service().shared.create(Shown(id="a-1"))
-    written = account.update(seven)
-    assert (written.balance, written.version) == (bank.balance(), bank.version()) == (7, 2)
-    with pytest.raises(ZeroDivisionError):
-        account.read()
-
-
-def test_a_stale_write_is_told_as_that_though_what_is_there_cannot_be_shown(bank: Bank) -> None:
-    class Broken(Constraint[Account]):
-        def after_load(self, record: Account) -> None:
-            if record.balance == 7:
-                raise ZeroDivisionError
-
-    class Shown(Account, table=bank.table, constraints=[Broken]):
-        pass
-
-    account = bank.service().shared.create(Shown(id="a-1"))
-    mine = account.read()
-    bank.joined().deposit(7)
-    with pytest.raises(StaleRecordError):
-        account.put(mine)
-
-
-def test_a_constraint_that_changes_the_key_is_refused_and_nothing_is_written(bank: Bank) -> None:
-    """It would be written where nobody who holds it looks."""
-
-    class Lower(Constraint[Account]):
-        def before_save(self, record: Account) -> None:
-            record.id = record.id.lower()
-
-    class Lowered(Account, table=bank.table, constraints=[Lower]):
-        pass
-
-    shared = bank.service().shared
-    with pytest.raises(InvalidKeyError, match="a constraint changed the key of this Lowered") as refused:
-        shared.create(Lowered(id="A-1"))
-    assert refused.value.outcome is Outcome.NOT_WRITTEN
-    assert bank.world.items(bank.table) == []
-    shared.create(Lowered(id="a-1")).update(deposit(1))
-    assert bank.balance() == 1
-
-
-# --- classes ------------------------------------------------------------------------------------------------------
-
-
-class Undated(Record, table="undated"):
-    id: Annotated[str, HashKey()]
-
-
-class Uncounted(Record, table="uncounted"):
-    id: Annotated[str, HashKey()]
-    version: Annotated[int, Version(VersionMode.NONE)] = 0
-
-
-class Unchecked(Record, table="unchecked"):
-    id: Annotated[str, HashKey()]
-    version: Annotated[int, Version(VersionMode.AUTO_INCREMENT)] = 0
-
-
-@pytest.mark.parametrize("kind", [Undated, Uncounted, Unchecked])
-def test_a_class_without_a_checked_version_is_refused_by_name(bank: Bank, kind: type[Record]) -> None:
-    shared = bank.service().shared
-    with pytest.raises(RecordDefinitionError, match=f"{kind.__name__} has (no version|a version that is not checked)"):
-        shared.get(kind, "a-1")
-    with pytest.raises(RecordDefinitionError, match=kind.__name__):
-        shared.create(kind.from_item({"id": "a-1"}))
-
-
-class Dated(Record):
-    model_config = ConfigDict(frozen=True)
-    id: Annotated[str, HashKey()]
-    balance: int = 0
-    version: Annotated[datetime | None, Version()] = None
-
-
-def test_frozen_records_and_datetime_versions_are_shared_all_the_same(bank: Bank) -> None:
-    kind = cast("type[Dated]", types.new_class("Dated", (Dated,), {"table": bank.table}))
-    first, second = bank.service().shared, bank.service().shared
-    made = first.create(kind(id="d-1"))
-    held = second.get(kind, "d-1")
-    assert held is not None
-    old = held.read()
-    first_version = made.peek().version
-    made.update(lambda record: record.model_copy(update={"balance": record.balance + 1}))
-    assert held.read().balance == 1
-    with pytest.raises(StaleRecordError):
-        held.put(old)
-    held.delete()
-    with pytest.raises(RecordDeletedError):
-        made.read()
-    again = first.create(kind(id="d-1", balance=5))
-    versions = [old.version, first_version, again.peek().version]
-    assert versions[0] == versions[1] is not None
-    assert versions[1] < versions[2]  # type: ignore[operator]  # neither is None
-    assert held.read().balance == 5
-    with pytest.raises(StaleRecordError):
-        held.put(old)
-
-
-def test_engines_without_transactions_show_them_and_refuse_to_write_them(
-    dynalite: Engine, unique_name: Callable[[str], str]
-) -> None:
-    world = World(dynalite, unique_name)
-    bank = Bank(world)
-    world.client.put_item(TableName=bank.table, Item={"id": {"S": "a-1"}, "version": {"N": "4"}})
-    service = bank.joined()
-    assert service.account.read().version == 4
-    for write in (
-        lambda: service.deposit(1),
-        lambda: service.account.put(service.account.peek()),
-        service.account.delete,
-        lambda: service.shared.create(bank.kind(id="a-2")),
-    ):
-        with pytest.raises(UnsupportedOperationError, match="needs TransactWriteItems"):
-            write()
-    assert bank.version() == 4
-    world.close()
-
-
-def test_what_is_not_meant_is_refused_at_once(bank: Bank) -> None:
-    service = bank.service()
-    with pytest.raises(TypeError, match="SharedRecords takes a RecordStore, not ReliableWriter"):
-        SharedRecords(service.writer)  # type: ignore[arg-type]
-    for kept in (-1, float("inf"), float("nan")):
-        with pytest.raises(ConfigurationError, match=f"deleted_kept_seconds is {kept}"):
-            SharedRecords(service.store, deleted_kept_seconds=kept)
-    with pytest.raises(InvalidKeyError):
-        service.shared.get(bank.kind, "a-1", "b")
-    with pytest.raises(TypeError, match="derived from Record"):
-        service.shared.get(dict, "a-1")  # type: ignore[type-var]

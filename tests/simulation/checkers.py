@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 
@@ -180,10 +181,18 @@ def _judge_item(history: History, place: Place) -> Iterator[Complaint]:
 
 
 def _was_left_undone(history: History, deed: Did, stamp: str) -> bool:
-    """Whether it is what a person must decide about: its entry is set aside, and this operation was not applied."""
+    """Whether it is what a person must decide about: its entry is set aside, and nobody did this operation.
+
+    A delete may be done by others: its tombstone is put first, and whoever updates the key then goes by that, removes
+    what is older, and hands its stamp on (seed 139108). An update that came before the tombstone did not go by it.
+    """
     if not deed.journalled or stamp not in history.set_aside:
         return False
-    return not any(change.stamp == stamp for change in history.changes.get(deed.place, ()))
+    tomb = min((one.step for one in history.tombs.get(deed.place, ()) if one.stamp == stamp), default=math.inf)
+    return not any(
+        change.stamp == stamp or (change.step > tomb and (change.marks is None or change.full == stamp))
+        for change in history.changes.get(deed.place, ())
+    )
 
 
 def _was_settled(history: History, deed: Did, stamp: str, since: int, until: int | None) -> bool:

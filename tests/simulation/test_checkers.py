@@ -143,3 +143,23 @@ def test_g3_one_begun_before_the_collection_may_not() -> None:
     history.tombs[X].append(Tomb(40, X, stamp(30), collected=True))
     history.changes[X].append(applied(43, 20, "w1"))
     assert any(complaint.startswith("G3") for complaint in checkers.judge(history))
+
+
+def set_aside(tombs: list[Tomb], changes: list[Change]) -> list[str]:
+    """What is said of a delete that waits for a person, with these tombstones, and these changes after the two puts."""
+    history = good()
+    history.writes[2] = replace(history.writes[2], told=None, outcome=Outcome.WILL_BE_WRITTEN)
+    history.set_aside = {stamp(30)}
+    history.tombs[X] = tombs
+    history.changes[X][2:] = changes
+    return checkers.judge(history)
+
+
+def test_a_delete_that_is_set_aside_counts_where_others_went_by_its_tombstone() -> None:
+    """One of them found the older item and removed it, without the delete's own stamp."""
+    tomb, gone = Tomb(23, X, stamp(30)), Change(25, X, None, None, None, None)
+    anew = Change(26, X, None, stamp(30), None, {})
+    assert set_aside([], []) == []
+    assert set_aside([tomb], []) == [], "an update may have come before the tombstone: a person decides"
+    assert set_aside([tomb], [gone]) == set_aside([tomb], [gone, anew]) == []
+    assert any(told.startswith("G2") for told in set_aside([], [gone, anew]))

@@ -194,14 +194,14 @@ def test_a_pass_that_broke_off_proves_nothing(world: MemoryWorld) -> None:
         world.delete(key)
     run(world)
     world.time.pass_seconds(W)
-    world.tables.before = _refuse_second_page
+    world.tables.before = refuse_second_page
     assert not run(world).complete
     world.tables.before = uninterrupted
     assert collected(after(world, W)) == [0]
     assert collected(after(world, W)) == [7]
 
 
-def _refuse_second_page(call: str, request: Any) -> None:
+def refuse_second_page(call: str, request: Any) -> None:
     if call == "scan" and "ExclusiveStartKey" in request:
         raise CallFailed(FailureKind.ACCESS_DENIED, "AccessDeniedException", SYSTEM)
 

@@ -19,7 +19,8 @@ from reliable_write import limits
 from reliable_write.heartbeats import SCHEDULE, Heartbeat
 from reliable_write.policy import FailureKind
 from reliable_write.recovery import Resumed
-from tests.chaos.stragglers import Bench, Left, SkippingTime
+from tests.chaos.stragglers import Bench, Left
+from tests.clocks import SkippingTime
 from tests.unit.fakes import ManualTime
 from tests.unit.test_monitor_breaker import DEAD, failed
 from tests.world import World, world

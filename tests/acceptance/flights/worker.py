@@ -21,10 +21,11 @@ from reliable_write import (
     ReliableWriteScope,
     Settings,
 )
-from reliable_write.clock import Stamp, SystemTime, stamp_milliseconds
+from reliable_write.clock import Stamp, stamp_milliseconds
 from tests.acceptance.flights.diary import Diary, Reading
 from tests.acceptance.flights.leftovers import Leftovers
 from tests.acceptance.flights.model import SYSTEM_TABLE, Delete, Model, Plan, Put
+from tests.clocks import SkippingTime
 
 THREADS = 3
 TRIES_MAX = 20
@@ -35,19 +36,9 @@ SKEWS_SECONDS = (0.0, -1.5, 1.5, 0.5, -0.7)
 """By slot: the clocks of the workers disagree, as those of machines do. Order must not lean on them."""
 
 
-class SkewedTime(SystemTime):
-    """A wall clock that is off by so much."""
-
-    def __init__(self, skew_seconds: float) -> None:
-        self._skew_seconds = skew_seconds
-
-    def wall_seconds(self) -> float:
-        return super().wall_seconds() + self._skew_seconds
-
-
-def skewed_time(slot: int) -> SkewedTime:
+def skewed_time(slot: int) -> SkippingTime:
     """The clock of a slot, the same for all its workers."""
-    return SkewedTime(SKEWS_SECONDS[slot % len(SKEWS_SECONDS)])
+    return SkippingTime(ahead=SKEWS_SECONDS[slot % len(SKEWS_SECONDS)])
 
 
 @dataclass(frozen=True)
