@@ -67,18 +67,17 @@ class AuditLog:
             return key  # keys hold a stamp, and nobody else makes ours: an earlier try, whose answer was lost
         except CallFailed as failure:
             if failure.ambiguous:
-                self._withdraw_what_may_be_there(key)
+                self.withdraw(key)
             raise
         return key
 
-    def _withdraw_what_may_be_there(self, key: WireItem) -> None:
-        """A record too many (its removal failed) must not hide why there was to be none."""
-        with contextlib.suppress(CallFailed):
-            self.withdraw(key, Deadline.after(limits.ATTEMPT_DEADLINE_SECONDS, self._time))
+    def withdraw(self, key: WireItem) -> None:
+        """The deed was refused, so it did not happen.
 
-    def withdraw(self, key: WireItem, deadline: Deadline) -> None:
-        """The deed was refused, so it did not happen."""
-        self._store.delete_many(self._table, [key], deadline)
+        Where this fails there is a record too many: that must not hide what became of the deed itself.
+        """
+        with contextlib.suppress(CallFailed):
+            self._store.delete_many(self._table, [key], Deadline.after(limits.ATTEMPT_DEADLINE_SECONDS, self._time))
 
     def deeds(self, deadline: Deadline) -> list[Deed]:
         """All records, newest first."""

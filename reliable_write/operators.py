@@ -7,7 +7,6 @@ lost answer leaves open whether the deed was done: then the record stays.
 
 from __future__ import annotations
 
-import contextlib
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -239,13 +238,8 @@ class Operators:
             return do(self._deadline())
         except (TooLateError, CallFailed) as error:
             if not error.ambiguous:
-                self._withdraw(key)
+                self._audit_log.withdraw(key)
             raise
-
-    def _withdraw(self, key: WireItem) -> None:
-        """A record too many (its removal failed) must not hide what became of the deed itself."""
-        with contextlib.suppress(CallFailed):
-            self._audit_log.withdraw(key, self._deadline())
 
     def _find(self, write_id: str, seen_epoch: int | None = None) -> Entry:
         try:

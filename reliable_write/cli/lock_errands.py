@@ -108,12 +108,12 @@ def _release(desk: Desk, seen: Seen, reason: str) -> None:
         released = LockItem(desk.engine.store, seen.table, seen.key).release_for(seen.state, desk.deadline())
     except CallFailed as failure:
         if not failure.ambiguous:
-            log.withdraw(record, desk.deadline())
+            log.withdraw(record)
         raise
     if released.done:
         return
     if not released.unclear:
-        log.withdraw(record, desk.deadline())
+        log.withdraw(record)
     raise TooLateError(
         "The lock is not as it was seen: it got a sign of life or another holder, or was released. It was left alone; "
         "look again.",

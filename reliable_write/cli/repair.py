@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import json
 from dataclasses import dataclass
 from decimal import Decimal
@@ -182,20 +181,15 @@ class Repair:
             if refused.ambiguous and self._is_off(found):  # our own earlier try, whose answer was lost
                 return
             if not refused.ambiguous:
-                self._withdraw(log, record)
+                log.withdraw(record)
             raise TooLateError(
                 "The item was changed between our look and our change. It was left alone; run the same command again.",
                 ambiguous=refused.ambiguous,
             ) from refused
         except CallFailed as failure:
             if not failure.ambiguous:
-                self._withdraw(log, record)
+                log.withdraw(record)
             raise
-
-    def _withdraw(self, log: AuditLog, record: WireItem) -> None:
-        """Nothing was done. A record too many (its removal failed) must not hide that."""
-        with contextlib.suppress(CallFailed):
-            log.withdraw(record, self._connection.deadline())
 
     def _remove(self, found: ForeignStamps) -> None:
         labels = {found.names.full: "#full", found.names.update: "#upd"}

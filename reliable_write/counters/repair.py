@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from reliable_write.counters.place import Place, whole_number
 from reliable_write.counters.steps import number
 from reliable_write.dynamodb import CallFailed, Condition, ConditionRefused
-from reliable_write.errors import CounterTypeError
+from reliable_write.errors import CounterTypeError, Outcome, ReliableWriteError
+from reliable_write.values import WireItem
 
 
 def repair(place: Place, initial: int) -> int:
@@ -16,8 +15,9 @@ def repair(place: Place, initial: int) -> int:
     Only the string that was seen is replaced, so it does not matter how often this is sent, or when it arrives.
     """
     deadline = place.engine.attempt_deadline()
+    unclear = False
     while True:
-        item = place.read()
+        item = _look(place, unclear=unclear)
         try:
             return place.value_in(item, initial)
         except CounterTypeError as wrong:
@@ -28,9 +28,21 @@ def repair(place: Place, initial: int) -> int:
             if deadline.passed():
                 raise wrong from None
         condition = Condition("#v = :seen", {"#v": place.attribute}, {":seen": found, ":number": number(value)})
-        with contextlib.suppress(ConditionRefused):  # somebody was quicker: see what is there now
-            try:
-                place.engine.store.change(place.table, place.key, "SET #v = :number", condition, deadline)
-            except CallFailed as failure:
-                raise place.unanswered(failure) from failure.__cause__
+        try:
+            place.engine.store.change(place.table, place.key, "SET #v = :number", condition, deadline)
+        except ConditionRefused as refused:  # somebody was quicker, or our own lost try: see what is there now
+            unclear = unclear or refused.ambiguous
+        except CallFailed as failure:
+            raise place.unanswered(failure) from failure.__cause__
+        else:
             return value
+
+
+def _look(place: Place, *, unclear: bool) -> WireItem:
+    """What is there now. Who sent a repair, and does not see what became of it, cannot say that nothing was written."""
+    try:
+        return place.read()
+    except ReliableWriteError as error:
+        if unclear:
+            error.outcome = Outcome.UNKNOWN
+        raise

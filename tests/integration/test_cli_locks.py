@@ -10,7 +10,7 @@ import pytest
 from reliable_write import Lease, LockLostError, Settings
 from reliable_write.cli.exits import ExitCode
 from reliable_write.dynamodb import open_client
-from reliable_write.testing.faults import Fault, FaultPlan, deny, lose_answer
+from reliable_write.testing.faults import Fault, FaultPlan, When, deny, lose_answer
 from tests.clocks import HastyTime
 from tests.integration.locking import LEASE, Room, room
 from tests.integration.stuck_writes import Ran, cli
@@ -181,15 +181,19 @@ def test_a_holder_who_gives_a_sign_of_life_keeps_it(room: Room, meanwhile: type[
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Faults on the command's own client."""
+    rules: list[tuple[str, Fault, When, int | None]] = []
 
-    def breaks(fault: Fault, *, times: int | None = None, after: bool = False) -> None:
-        def opened(settings: Settings) -> Any:
-            client = open_client(settings)
-            FaultPlan(client).on("UpdateItem", fault, "after" if after else "before", times=times)
-            return client
+    def opened(settings: Settings) -> Any:
+        client = open_client(settings)
+        plan = FaultPlan(client)
+        for call, fault, when, times in rules:
+            plan.on(call, fault, when, times=times)
+        return client
 
-        monkeypatch.setattr("reliable_write.cli.connect.open_client", opened)
+    def breaks(fault: Fault, *, times: int | None = None, after: bool = False, call: str = "UpdateItem") -> None:
+        rules.append((call, fault, "after" if after else "before", times))
 
+    monkeypatch.setattr("reliable_write.cli.connect.open_client", opened)
     return breaks
 
 
@@ -203,6 +207,18 @@ def test_a_sign_of_life_in_the_last_moment_is_too_late_and_leaves_no_record(
     assert "It was left alone" in ran.err
     assert lease.is_held()
     assert room.world.records("A") == []
+
+
+def test_a_record_that_cannot_be_withdrawn_does_not_hide_that_it_was_too_late(
+    room: Room, broken: Callable[..., None]
+) -> None:
+    lease = held(room)
+    broken(lambda _call: lease.renew())
+    broken(deny, call="BatchWriteItem")
+    ran = locks(room, "release", "x", *WHY)
+    assert ran.code == ExitCode.TOO_LATE
+    assert "It was left alone" in ran.err
+    assert len(room.world.records("A")) == 1, "one too many"
 
 
 def test_a_release_whose_answer_was_lost_is_recognised(room: Room, broken: Callable[..., None]) -> None:

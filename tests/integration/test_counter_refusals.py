@@ -8,6 +8,7 @@ import pytest
 
 from reliable_write import (
     AtomicCounter,
+    CommitFailedError,
     CounterLimitError,
     CounterTypeError,
     ForeignStampError,
@@ -19,7 +20,7 @@ from reliable_write import (
     limits,
 )
 from reliable_write.testing.engines import Capability
-from reliable_write.testing.faults import Call, throttle
+from reliable_write.testing.faults import Call, deny, lose_answer, throttle
 from tests.integration.accounts import manual_time
 from tests.integration.counting_room import NAME, CountingRoom, plan_for, writer_of
 from tests.world import World
@@ -75,6 +76,28 @@ def test_a_repair_replaces_only_the_string_it_saw(room: CountingRoom) -> None:
     with plan_for(counter).on("UpdateItem", others, times=1):
         assert counter.repair() == 17
     assert room.value() == 17
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_repair_that_is_refused_and_sees_nothing_knows_only_whether_all_was_answered(
+    room: CountingRoom, ours: bool
+) -> None:
+    """Its answer is lost, or somebody else is quicker; the next try is refused, and what is there cannot be read."""
+    room.store(value={"S": "7"})
+    counter, other = room.atomic(), room.atomic()
+    plan = plan_for(counter)
+
+    def goes_wrong(call: Call) -> None:
+        plan.on("GetItem", deny)
+        if ours:
+            lose_answer(call)
+        other.repair()
+
+    plan.on("UpdateItem", goes_wrong, "after" if ours else "before", times=1)
+    with plan, pytest.raises((ReadFailedError, CommitFailedError)) as caught:
+        counter.repair()
+    assert caught.value.outcome is (Outcome.UNKNOWN if ours else Outcome.NOT_WRITTEN)
+    assert room.value() == 7
 
 
 @pytest.mark.parametrize("value", [{"S": "zero"}, {"S": "1" + 37 * "0"}, {"NULL": True}, {"N": "1.5"}, {"L": []}])
