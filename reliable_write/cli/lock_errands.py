@@ -85,7 +85,7 @@ def release(at: At, form: Form, place: Place, manner: Manner, *, watch_seconds: 
         reason = person.asked_reason(manner.reason)
         if not manner.yes:
             person.confirm("Release it?")
-        _release(desk, seen, reason)
+        release_seen(desk, seen, reason)
         _tell(form, seen, reason=reason, done=True)
     return ExitCode.DONE
 
@@ -98,7 +98,7 @@ def _check(before: Seen, seen: Seen) -> None:
         raise CommandError(ExitCode.TOO_LATE, f"The lock {what} while it was watched. Nothing was changed.")
 
 
-def _release(desk: Desk, seen: Seen, reason: str) -> None:
+def release_seen(desk: Desk, seen: Seen, reason: str) -> None:
     """The record first, as with every deed. Raises `TooLateError` where the lock is not as it was seen."""
     log = desk.engine.audit_log
     record = log.record(

@@ -12,9 +12,25 @@ import json
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
+from unittest.mock import patch
 
-from reliable_write import AtomicCounter, Counter, HashKey, Lock, Record, ReliableWriteScope, ShardedCounter, Version
+from reliable_write import (
+    AtomicCounter,
+    Counter,
+    HashKey,
+    Lock,
+    Record,
+    ReliableWriteScope,
+    Settings,
+    ShardedCounter,
+    Version,
+)
+from reliable_write.cli.connect import Connection
+from reliable_write.cli.lock_errands import release_seen
+from reliable_write.cli.lock_looks import look_at
+from reliable_write.cli.repair import Repair, find_foreign_stamps
 from reliable_write.clock import Deadline, HybridClock
 from reliable_write.entry import FORMAT, Entry, encode_operations, shard_of
 from reliable_write.operations import Delete, Operation, Put
@@ -64,7 +80,7 @@ class Life:
     def items(self) -> dict[str, WireItem]:
         """By kind."""
         parts = [self._installation, self._entries, self._commits, self._tombstones, self._people]
-        parts += [self._counters, self._locks, self._uploads, self._records]
+        parts += [self._counters, self._locks, self._uploads, self._records, self._deeds_of_the_command_line]
         return {kind: dict(item) for part in parts for kind, item in part()}
 
     def _deadline(self) -> Deadline:
@@ -184,6 +200,26 @@ class Life:
                 scope.commit()
             yield kind, self._stored(RECORDS, record.id)
         yield "record-mark", encode_item({"id": "m", "version": 2, **mark(1_700_000_000.5)}, "mark")
+
+    def _deeds_of_the_command_line(self) -> Iterator[tuple[str, WireItem]]:
+        with patch("getpass.getuser", return_value="ann"), patch("socket.gethostname", return_value="desk"):
+            yield "deed-release-lock", self._release_lock()
+            self.world.time.pass_seconds(1)
+            yield "deed-repair-stamp", self._repair_stamp()
+
+    def _release_lock(self) -> WireItem:
+        Lock(self.writer, LOCKS, "left", owner="bob", lease_seconds=20, heartbeat=False).acquire()
+        desk: Any = SimpleNamespace(engine=self.engine, deadline=self._deadline)
+        release_seen(desk, look_at(desk, LOCKS, "left", None), "host is gone")
+        return self._only("A")
+
+    def _repair_stamp(self) -> WireItem:
+        self.world.tables.tables[TABLE].items["odd"] = {"id": {"S": "odd"}, "_rw": {"S": "mine"}}
+        calls: Any = self.world.tables
+        time: Any = self.world.time
+        connection = Connection(Settings(system_table=SYSTEM), None, calls, self.engine.store, time)
+        Repair(connection).take_off(find_foreign_stamps(connection, TABLE, '{"id": "odd"}'), "copied")
+        return self._only("A")
 
 
 # --- freezing -----------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from reliable_write.tombstones import Tombstone, read_tombstone
 from reliable_write.uploads.ledger import By, Intent, Ledger
 from reliable_write.uploads.ledger import State as UploadState
 from reliable_write.values import WireItem, decode_item
-from tests.golden.life import COUNTERS, LEDGER, OBJECT, Dated, Life, Numbered, frozen
+from tests.golden.life import COUNTERS, LEDGER, LOCKS, OBJECT, Dated, Life, Numbered, frozen
 from tests.simulation.memory_world import SYSTEM, TABLE, MemoryWorld
 
 FROZEN = frozen()
@@ -139,23 +139,42 @@ def read_heartbeat(item: WireItem) -> None:
     assert item["expires_at"] == {"N": "1700086467"}
 
 
-def deed(item: WireItem) -> Deed:
+def deed(item: WireItem, kept_until: str, at_milliseconds: int) -> Deed:
     reading = Reading(item)
     (found,) = reading.world.engine.audit_log.deeds(reading.deadline())
-    assert (found.operator, found.at_milliseconds) == ("ann@desk", 1_700_000_068_020)
+    assert (found.operator, found.at_milliseconds) == ("ann@desk", at_milliseconds)
+    assert item["expires_at"] == {"N": kept_until}
+    return found
+
+
+def deed_on_a_write(item: WireItem) -> Deed:
+    found = deed(item, "1731536068", 1_700_000_068_020)
     assert found.facts["write_id"] == {"S": "018bcfe671aa0000f99079a8eac6f051fac4"}
-    assert item["expires_at"] == {"N": "1731536068"}
     return found
 
 
 def read_retry(item: WireItem) -> None:
-    found = deed(item)
+    found = deed_on_a_write(item)
     assert (found.action, found.reason, found.facts["epoch"]) == ("retry", "fixed", {"N": "0"})
 
 
 def read_skip(item: WireItem) -> None:
-    found = deed(item)
+    found = deed_on_a_write(item)
     assert (found.action, found.reason, found.facts["skipped"]) == ("skip", "gone", {"SS": ["operations[0]"]})
+
+
+def read_release(item: WireItem) -> None:
+    found = deed(item, "1739312078", 1_707_776_078_020)
+    assert (found.action, found.reason) == ("release-lock", "host is gone")
+    assert (found.facts["table"], found.facts["key"]) == ({"S": LOCKS}, {"M": {"key": {"S": "left"}}})
+    assert (found.facts["owner"], found.facts["unchanged_seconds"]) == ({"S": "bob"}, {"N": "0.000"})
+
+
+def read_repair(item: WireItem) -> None:
+    found = deed(item, "1739312079", 1_707_776_079_020)
+    assert (found.action, found.reason) == ("repair-stamp", "copied")
+    assert (found.facts["table"], found.facts["key"]) == ({"S": TABLE}, {"M": {"id": {"S": "odd"}}})
+    assert found.facts["removed"] == {"M": {"_rw": {"S": "mine"}}}
 
 
 def read_put_item(item: WireItem) -> None:
@@ -294,6 +313,8 @@ READERS: dict[str, Callable[[WireItem], None]] = {
     "heartbeat-1": read_heartbeat,
     "deed-retry-1": read_retry,
     "deed-skip-1": read_skip,
+    "deed-release-lock-1": read_release,
+    "deed-repair-stamp-1": read_repair,
     "item-put-1": read_put_item,
     "item-updated-1": read_updated_item,
     "counter-1": read_counter,

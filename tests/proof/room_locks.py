@@ -204,7 +204,7 @@ class LockCase(RoomCase):
             return False
         if seen.state.held:
             self.forced |= {(KEY, seen.state.token or 0)}
-            lock_errands._release(desk, seen, reason)
+            lock_errands.release_seen(desk, seen, reason)
         return seen.state.held
 
     def let_go(self) -> None:
