@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from monitor.exits import MEANINGS, ExitCode
+from reliable_write.cli.usage import InertGroup
 
 if TYPE_CHECKING:
     from monitor.settings import Configuration
@@ -21,6 +22,7 @@ EPILOG = (
 )
 
 app = typer.Typer(
+    cls=InertGroup,
     help="Finish what crashed writers left behind. Without a command: run.",
     epilog=EPILOG,
     no_args_is_help=False,

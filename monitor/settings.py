@@ -11,9 +11,9 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from reliable_write import limits
 from reliable_write.errors import ConfigurationError
@@ -24,6 +24,19 @@ CONFIG_VARIABLE: Final = MONITOR_PREFIX + "CONFIG"
 """Names the TOML file where no flag does."""
 
 Origin = Literal["flag", "environment", "file", "default"]
+
+
+def _host(given: str) -> str:
+    """What a socket takes: names as the DNS has them (RFC 1035, 2.3.4), and addresses."""
+    try:
+        given.encode("idna")
+    except UnicodeError:
+        is_one = False
+    else:
+        is_one = given.isprintable() and " " not in given
+    if not is_one:
+        raise ValueError(f"{given[:80]!r} is no host name and no address; one looks like 127.0.0.1")
+    return given
 
 
 class MonitorSettings(BaseModel):
@@ -92,7 +105,9 @@ class MonitorSettings(BaseModel):
         "engine checks no signatures, for requests that do not age could undo a delete: emulators, and Alternator "
         "without authorization.",
     )
-    http_host: str = Field(default="127.0.0.1", description="Where /livez, /readyz and /metrics answer.")
+    http_host: Annotated[str, AfterValidator(_host)] = Field(
+        default="127.0.0.1", description="Where /livez, /readyz and /metrics answer."
+    )
     http_port: int = Field(default=9464, ge=0, le=65535, description="0: none.")
     log_format: Literal["json", "console"] = Field(default="json", description="How log lines look.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")

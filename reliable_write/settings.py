@@ -255,5 +255,5 @@ def printable_mark(mark: str) -> str:
 
 def told(place: tuple[int | str, ...], message: str) -> str:
     """What is wrong, and where inside of the setting: `eu.role_arn: ...`."""
-    inside = ".".join(map(str, place[1:]))
+    inside, message = ".".join(map(str, place[1:])), message.removeprefix("Value error, ")
     return f"{inside}: {message}" if inside else message

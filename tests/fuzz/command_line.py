@@ -61,7 +61,7 @@ class Ran:
     err: str
 
 
-def run(arguments: list[str], *, terminal: bool = False) -> Ran:
+def run(arguments: list[str], *, terminal: bool = False, command: Any = COMMAND) -> Ran:
     """What a shell would see. An exception that nobody foresaw passes; so does one of a stream that cannot encode."""
     stream = Terminal if terminal else io.TextIOWrapper
     out, err = io.BytesIO(), io.BytesIO()
@@ -69,7 +69,7 @@ def run(arguments: list[str], *, terminal: bool = False) -> Ran:
     sys.stdin = NobodyAnswers()
     sys.stdout, sys.stderr = stream(out, "utf-8"), stream(err, "utf-8", errors="backslashreplace")
     try:
-        COMMAND.main(arguments, prog_name="reliable-write")
+        command.main(arguments, prog_name="reliable-write" if command is COMMAND else "write-monitor")
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1 if ended.code else 0
@@ -82,6 +82,14 @@ def run(arguments: list[str], *, terminal: bool = False) -> Ran:
         os.environ.clear()  # the demo takes settings out of its own process
         os.environ.update(environment)
     return Ran(code, *told)
+
+
+def check_inert(ran: Ran) -> None:
+    """No name, reason or argument gets to a terminal as something else than text on its line."""
+    for text in (ran.out, ran.err):
+        odd = {mark for mark in text if not mark.isprintable() and mark not in "\n\t\xa0"}
+        assert not odd, f"raw {odd!r} in {text[:2000]!r}"
+        assert "\nforged" not in text, "a value began a line of its own"
 
 
 # --- an installation in memory ------------------------------------------------------------------------------------

@@ -16,30 +16,10 @@ from moto import mock_aws
 
 from reliable_write.cli.exits import ExitCode
 from reliable_write.cli.usage import _inert_errors
-from tests.fuzz.command_line import LEDGER, LOCKS, Place, Ran, commands, documents, run
+from tests.fuzz.command_line import LEDGER, LOCKS, Place, Ran, check_inert, commands, documents, run
+from tests.fuzz.hostile import EVIL, hostile
 from tests.fuzz.tally import share, tally, tried
 from tests.simulation.memory_world import SYSTEM, TABLE
-
-EVIL = "\x1b[2J\x1b]0;owned\x07\r\nforged \u202e\x9b31m\x00\x7f"
-"""What others may have written into the tables."""
-
-ODD = [
-    *["", " ", "\x00", "\x1b[31m\x9b2J\x07", "\udc80", "\ud800", "../../etc/passwd", "/", ".", "-", "--", EVIL],
-    *["9" * 400, "-1", "0", "nan", "inf", "-inf", "1e400", "1e300", "\u0663", "\u202e\u2066txt.exe", "x" * 70_000],
-    *["eu:people", "arn:aws:dynamodb:us-east-1:1:table/t", "arn:", ":", "http://[", "file:///etc/passwd", "[" * 50_000],
-]
-RANGES = [(0, 32), (32, 127), (127, 160), (160, 0x300), (0x2000, 0x2070), (0xD800, 0xE000), (0x1F300, 0x1F600)]
-
-
-def hostile(chance: random.Random) -> str:
-    if chance.random() < 0.5:
-        return chance.choice(ODD)
-    if chance.random() < 0.3:
-        return str(chance.choice([chance.randint(-(10**40), 10**40), chance.randint(-9, 99), chance.gauss(0, 1e6)]))
-    if chance.random() < 0.4:
-        return "".join(chance.choices('a"\\{}[]:,0.-=*?', k=chance.randint(1, 8)))
-    return "".join(chr(chance.randrange(*chance.choice(RANGES))) for _ in range(chance.randint(1, 12)))
-
 
 COMMANDS = dict(commands())
 LEFT_OUT = {
@@ -144,14 +124,6 @@ def check(ran: Ran, arguments: list[str], place: Place, before: set[str]) -> str
     elif "--jsonl" in arguments:
         assert len(documents(ran.out)) == len(ran.out.splitlines())
     return code.name
-
-
-def check_inert(ran: Ran) -> None:
-    """No name, reason or argument gets to a terminal as something else than text on its line."""
-    for text in (ran.out, ran.err):
-        odd = {mark for mark in text if not mark.isprintable() and mark not in "\n\t\xa0"}
-        assert not odd, f"raw {odd!r} in {text[:2000]!r}"
-        assert "\nforged" not in text, "a value began a line of its own"
 
 
 def test_any_command_line_ends_in_a_documented_way(place: Place) -> None:
