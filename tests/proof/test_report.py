@@ -10,6 +10,7 @@ from tests.proof.__main__ import PAGE, main
 from tests.proof.ledger import KEPT, VARIABLE, add_up, read, record
 from tests.proof.report import BEGIN, END, page, told, violations, with_page
 from tests.proof.stages import STAGES
+from tests.simulation.campaign import LIVES
 
 
 @pytest.fixture
@@ -31,9 +32,9 @@ def test_docs_proof_tells_what_the_kept_ledger_holds() -> None:
 
 
 def test_every_part_was_run_in_its_large_size_and_no_promise_was_broken() -> None:
-    parts = add_up(read(KEPT))
-    assert {stage.part for stage in STAGES} <= parts.keys()
-    assert violations(parts) == 0
+    text, short = told(read(KEPT), full=True)
+    assert not short, text
+    assert sum(add_up(read(KEPT))[part].count("schedules") for part in LIVES) >= 1_000_000
 
 
 def test_a_proof_that_reached_its_goals_is_not_short(ledger: Path) -> None:
