@@ -18,7 +18,9 @@ def upload(
     table: Annotated[
         str, typer.Option(metavar="NAME", envvar="RELIABLE_WRITE_UPLOADS_TABLE", help="The ledger's table.")
     ] = "uploads",
-    init: Annotated[bool, typer.Option("--init", help="Make the ledger's table first, where it is missing.")] = False,
+    init: Annotated[
+        bool, typer.Option("--init", help="Make the ledger's table first, where it is missing; a dry run reads it too.")
+    ] = False,
     parallel: Annotated[
         int | None, typer.Option(min=1, max=256, metavar="N", help="Requests at once; 8 where not given.")
     ] = None,

@@ -12,7 +12,7 @@ from reliable_write import limits
 from reliable_write.cli import render_upload as render
 from reliable_write.cli import speech
 from reliable_write.cli.bulk import stopped_by_ctrl_c
-from reliable_write.cli.exits import CommandError, ExitCode
+from reliable_write.cli.exits import ExitCode
 from reliable_write.cli.listing import parse_span
 from reliable_write.cli.options import At, Form
 from reliable_write.settings import Settings
@@ -71,8 +71,6 @@ class Wanted:
 
 def upload(at: At, form: Form, wanted: Wanted) -> ExitCode:
     """All of it."""
-    if wanted.init and wanted.dry_run:
-        raise CommandError(ExitCode.USAGE, "--init makes the ledger's table, --dry-run makes nothing: leave one out.")
     older_than = None if wanted.clean is None else parse_span(wanted.clean)
     with _opened(at, wanted) as uploads:
         if wanted.init:

@@ -91,10 +91,6 @@ def test_without_a_ledger_the_option_that_makes_it_is_named_and_does(depot: Depo
     ran = cli(depot.world, *arguments)
     assert ran.code == ExitCode.CONFIGURATION
     assert "--init" in ran.err
-    ran = cli(depot.world, *arguments, "--init", "--dry-run")
-    assert ran.code == ExitCode.USAGE
-    assert "leave one out" in ran.err
-    assert cli(depot.world, *arguments).code == ExitCode.CONFIGURATION, "no table was made"
     assert cli(depot.world, *arguments, "--init").code == ExitCode.DONE
     assert cli(depot.world, *arguments, "--init").code == ExitCode.DONE
 

@@ -346,7 +346,7 @@ def test_a_second_ctrl_c_ends_at_once_and_says_where_to_look(
 ) -> None:
     """The service hangs in the first write: Ctrl-C, then Ctrl-C again; handlers run in the main thread, as ever."""
     entries = [stuck.quarantined(one(put(world.table("t"), f"k{n}"))) for n in range(3)]
-    main, told = threading.main_thread().ident, threading.Event()
+    main, told, over = threading.main_thread().ident, threading.Event(), threading.Event()
     assert main is not None
 
     def heard(_screen: object) -> None:
@@ -356,6 +356,7 @@ def test_a_second_ctrl_c_ends_at_once_and_says_where_to_look(
         signal.pthread_kill(main, signal.SIGINT)
         assert told.wait(20), "the first one is told"
         signal.pthread_kill(main, signal.SIGINT)
+        over.wait(20)  # or the main thread might hear of it when all three are done
 
     def hanging(settings: Settings) -> Any:
         client = open_client(settings)
@@ -365,6 +366,7 @@ def test_a_second_ctrl_c_ends_at_once_and_says_where_to_look(
     monkeypatch.setattr("reliable_write.cli.render_deeds.DeedScreen.stopping", heard)
     monkeypatch.setattr("reliable_write.cli.connect.open_client", hanging)
     ran = cli(world, "writes", "retry", "--state", "quarantined", *WHY)
+    over.set()
     assert ran.code == ENDED_BY_SIGINT
     assert "Ended at once" in ran.err
     assert "reliable-write audit list" in ran.err
