@@ -377,7 +377,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         'Condition("#s = :audited"',
         'Condition("#s <= :audited OR attribute_exists(pk)"',
         "G3",
-        noticed_by=(directed("auditor", "renewed_between_the_audit"),),
+        noticed_by=(directed("auditor_collection", "renewed_between_the_audit"),),
     ),
     Mutant(
         "one of each batch of finished entries is left",
@@ -518,7 +518,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         "for tombstone, sight in self._look(current, batch, stop) if sight in _SETTLED]",
         "for tombstone in batch]",
         "G3",
-        noticed_by=(directed("auditor", "found_by_the_last_one"),),
+        noticed_by=(directed("auditor_collection", "found_by_the_last_one"),),
     ),
     Mutant(
         "chunks go at once",
@@ -526,7 +526,7 @@ CORE_MUTANTS: tuple[Mutant, ...] = (
         "current.began < since + 2 * self._wait_seconds",
         "current.began < since",
         "CE15",
-        noticed_by=(directed("auditor", "ce15_a_slow_committer"),),
+        noticed_by=(directed("auditor_chunks", "ce15_a_slow_committer"),),
     ),
     Mutant(
         "receipts go at once",

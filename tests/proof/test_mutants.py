@@ -28,6 +28,15 @@ def test_each_mutant_changes_a_text_that_is_there_exactly_once() -> None:
         compile(text.replace(mutant.old, mutant.new), mutant.file, "exec")
 
 
+def test_each_test_that_is_named_beside_a_mutant_is_there() -> None:
+    named = {checker.arguments for mutant in MUTANTS for checker in mutant.noticed_by if "pytest" in checker.arguments}
+    assert named
+    for arguments in named:
+        file = next(word for word in arguments if word.endswith(".py"))
+        only = arguments[arguments.index("-k") + 1] if "-k" in arguments else "def test_"
+        assert only in (ROOT / file).read_text(encoding="utf-8"), f"{file}: {only}"
+
+
 def test_a_mutant_whose_text_is_gone_is_told(tmp_path: Path) -> None:
     (tmp_path / "room.py").write_text("guard = True\n", encoding="utf-8")
     with pytest.raises(ValueError, match="0 times"):
