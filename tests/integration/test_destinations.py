@@ -22,22 +22,11 @@ from reliable_write.system_table import Installation
 from reliable_write.testing.engines import Dynoxide, Engine
 from reliable_write.testing.faults import Call, FaultPlan, SimulatedCrash, crash
 from tests.clocks import SkippingTime
-from tests.integration.regions import TABLE, Far, Two, Watch, at, make_table, until
+from tests.integration.regions import TABLE, Far, Two, Watch, at, far, make_table, two, until
 from tests.integration.test_monitor_process import Monitor
 from tests.world import World
 
-
-@pytest.fixture
-def far() -> Iterator[Far]:
-    with Dynoxide() as engine:
-        yield Far(engine)
-
-
-@pytest.fixture
-def two(world: World, far: Far) -> Iterator[Two]:
-    both = Two(world, far)
-    yield both
-    both.close()
+__all__ = ["far", "two"]
 
 
 @pytest.fixture

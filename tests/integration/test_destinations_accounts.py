@@ -15,25 +15,11 @@ from reliable_write import CommitFailedError, Receipt, ReliableWriter, ReliableW
 from reliable_write.embedded.server import local_session
 from reliable_write.recovery import Resumed
 from reliable_write.settings import Destination
-from reliable_write.testing.engines import Dynoxide, Engine, MiniStack
+from reliable_write.testing.engines import Engine, MiniStack
 from reliable_write.testing.faults import FaultPlan, SimulatedCrash, crash
 from tests.clocks import SkippingTime
 from tests.integration.regions import QUICK, TABLE, Far, Two, at, make_table, shown
 from tests.world import World
-
-
-@pytest.fixture
-def far() -> Iterator[Far]:
-    with Dynoxide() as engine:
-        yield Far(engine)
-
-
-@pytest.fixture
-def two(world: World, far: Far) -> Iterator[Two]:
-    both = Two(world, far)
-    yield both
-    both.close()
-
 
 ROLE = "arn:aws:iam::222222222222:role/writer"
 

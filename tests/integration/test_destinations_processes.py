@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,23 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from reliable_write.dynamodb import open_client
-from reliable_write.testing.engines import Dynoxide
-from tests.integration.regions import TABLE, Far, Two, at
+from tests.integration.regions import TABLE, Two, at, far, two
 from tests.integration.test_fork import in_child
-from tests.world import World
 
-
-@pytest.fixture
-def far() -> Iterator[Far]:
-    with Dynoxide() as engine:
-        yield Far(engine)
-
-
-@pytest.fixture
-def two(world: World, far: Far) -> Iterator[Two]:
-    both = Two(world, far)
-    yield both
-    both.close()
+__all__ = ["far", "two"]
 
 
 # --- processes, threads -----------------------------------------------------------------------------------------------

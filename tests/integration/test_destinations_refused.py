@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -16,25 +16,12 @@ from reliable_write import (
     UnsupportedOperationError,
 )
 from reliable_write.settings import Destination
-from reliable_write.testing.engines import Dynoxide
 from reliable_write.testing.faults import FaultPlan, SimulatedCrash, crash
 from tests.chaos.stragglers import Ear
 from tests.clocks import SkippingTime
-from tests.integration.regions import TABLE, Far, Two, Watch, at
-from tests.world import World
+from tests.integration.regions import TABLE, Two, Watch, at, far, two
 
-
-@pytest.fixture
-def far() -> Iterator[Far]:
-    with Dynoxide() as engine:
-        yield Far(engine)
-
-
-@pytest.fixture
-def two(world: World, far: Far) -> Iterator[Two]:
-    both = Two(world, far)
-    yield both
-    both.close()
+__all__ = ["far", "two"]
 
 
 # --- a process that does not know the alias ---------------------------------------------------------------------------

@@ -26,26 +26,13 @@ from reliable_write import (
     UnsupportedOperationError,
 )
 from reliable_write.testing.faults import FaultPlan
-from tests.integration.jobs import ADA, Grade, Job, Thing, bodies, client_of, job_table, yearly
+from tests.integration.jobs import ADA, Grade, Job, Thing, bodies, client_of, job_table, jobs, store, things, yearly
 from tests.records import placed
 from tests.world import World
 
+__all__ = ["jobs", "store", "things"]
+
 BOTH = Attr("started").gt("a")
-
-
-@pytest.fixture
-def jobs(world: World) -> type[Job]:
-    return placed(Job, job_table(world))
-
-
-@pytest.fixture
-def things(world: World) -> type[Thing]:
-    return placed(Thing, world.table("things"))
-
-
-@pytest.fixture
-def store(world: World) -> RecordStore:
-    return RecordStore(world.writer())
 
 
 # --- queries ----------------------------------------------------------------------------------------------------------

@@ -39,24 +39,11 @@ from reliable_write.operations import StampNames
 from reliable_write.system_table import Installation
 from reliable_write.testing.engines import Engine
 from reliable_write.testing.faults import Call, FaultPlan, deny, throttle
-from tests.integration.jobs import ADA, Job, Thing, bodies, client_of, job_table, keyed
+from tests.integration.jobs import ADA, Job, Thing, bodies, client_of, job_table, jobs, keyed, store, things
 from tests.records import placed
 from tests.world import World
 
-
-@pytest.fixture
-def jobs(world: World) -> type[Job]:
-    return placed(Job, job_table(world))
-
-
-@pytest.fixture
-def things(world: World) -> type[Thing]:
-    return placed(Thing, world.table("things"))
-
-
-@pytest.fixture
-def store(world: World) -> RecordStore:
-    return RecordStore(world.writer())
+__all__ = ["jobs", "store", "things"]
 
 
 # --- by key -----------------------------------------------------------------------------------------------------------
