@@ -16,6 +16,7 @@ from monitor.breaker import Breakers
 from monitor.process import Daemon
 from monitor.settings import load
 from reliable_write import limits
+from reliable_write.errors import ConfigurationError
 from reliable_write.heartbeats import SCHEDULE, Heartbeat
 from reliable_write.policy import FailureKind
 from reliable_write.recovery import Resumed
@@ -197,3 +198,9 @@ def logged(world: World, *settings: str) -> list[str]:
     assert json.loads(ran.stdout)["pending"] == 0
     assert ran.stderr
     return ran.stderr.splitlines()
+
+
+@pytest.mark.parametrize("host", ["../../etc/passwd", "x" * 70, "a b", "a\0b", "\x1b[31m"])
+def test_a_host_that_no_socket_takes_is_refused_by_name(host: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"monitor\.http_host: .* is no host name and no address"):
+        load({"monitor.http_host": host}, environment={})
