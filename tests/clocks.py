@@ -22,6 +22,19 @@ class SkippingTime(SystemTime):
         return super().elapsed_seconds() + self.skipped
 
 
+class StandingTime(SystemTime):
+    """Both clocks stand: no deadline passes, however slow the engine or however long somebody waits."""
+
+    def __init__(self) -> None:
+        self._wall, self._elapsed = super().wall_seconds(), super().elapsed_seconds()
+
+    def wall_seconds(self) -> float:
+        return self._wall
+
+    def elapsed_seconds(self) -> float:
+        return self._elapsed
+
+
 class HastyTime(SkippingTime):
     """Nobody waits: sleeping moves the clocks on instead."""
 

@@ -10,6 +10,7 @@ import pytest
 from reliable_write import ReliableWriter, Settings
 from reliable_write.system_table import Installation
 from reliable_write.testing.engines import Engine
+from tests.clocks import HastyTime
 
 REGION = "us-east-1"
 
@@ -50,6 +51,13 @@ class World:
         writer = ReliableWriter(self.settings(**settings), client=client, time=time, logger=logger)
         self._writers.append(writer)
         return writer
+
+    def hasty(self, *, time: HastyTime | None = None, **settings: Any) -> ReliableWriter:
+        """A writer that waits for nothing: between its tries its clocks move on instead.
+
+        For whoever gets no answer to the end: a short deadline would be too short for an engine on a busy machine.
+        """
+        return self.writer(time=time or HastyTime(), **settings)
 
     def table(self, stem: str, hash_key: str = "id:S", range_key: str | None = None, **more: Any) -> str:
         """A new table; keys are given as `name:type`."""

@@ -16,7 +16,7 @@ from reliable_write.entry import FORMAT, Entry, encode_operations, entry_item, s
 from reliable_write.operations import Action, Delete, Operation, Put
 from reliable_write.testing.faults import FaultPlan
 from reliable_write.workers import ThreadWorkers
-from tests.clocks import SkippingTime
+from tests.clocks import HastyTime
 from tests.world import World
 
 LEASE = 10.0
@@ -76,8 +76,8 @@ def _put(world: World, item: dict[str, Any]) -> Callable[[], object]:
 class Bench:
     """A monitor in this process, with clocks to move on and faults to inject."""
 
-    def __init__(self, world: World, *, time: SkippingTime | None = None, logger: Any = None, **settings: Any) -> None:
-        self.time = time or SkippingTime()
+    def __init__(self, world: World, *, time: HastyTime | None = None, logger: Any = None, **settings: Any) -> None:
+        self.time = time or HastyTime()
         patience = {name: settings.pop(name) for name in tuple(settings) if name in Settings.model_fields}
         self.writer = world.writer(time=self.time, logger=logger, **patience)
         self.monitor = WriteMonitor(self.writer, MonitorSettings(lease_seconds=LEASE, **settings))

@@ -32,7 +32,6 @@ PROCESSES = 5
 THREADS = 10
 DEATHS = (None, None, Death(1, "before"), Death(1, "after"), Death(4, "after"))
 """Of the five: two live, one dies before it sends anything, two when theirs may have been applied."""
-QUICK = {"attempt_deadline_seconds": 1.0, "read_timeout_seconds": 0.8}
 
 
 class Desk:
@@ -158,7 +157,7 @@ def test_the_same_key_after_its_entry_is_finished_writes_nothing(desk: Desk) -> 
 
 def test_the_same_key_while_the_first_is_pending_finishes_it(desk: Desk) -> None:
     """The first stalls after its commit point; the second propagates what is left, and success is then true."""
-    writer = desk.world.writer(**QUICK)
+    writer = desk.world.hasty()
     with desk.stall(writer, throttle), pytest.raises(PropagationPendingError) as pending:
         desk.commit(writer, "order")
     assert pending.value.write_id == "order"
@@ -172,7 +171,7 @@ def test_the_same_key_while_the_first_is_pending_finishes_it(desk: Desk) -> None
 
 def test_the_same_key_while_the_first_stays_pending_is_told_pending(desk: Desk) -> None:
     for _ in range(2):
-        writer = desk.world.writer(**QUICK)
+        writer = desk.world.hasty()
         with desk.stall(writer, throttle), pytest.raises(PropagationPendingError) as pending:
             desk.commit(writer, "order")
         assert pending.value.outcome is Outcome.WILL_BE_WRITTEN
@@ -185,7 +184,7 @@ def test_the_same_key_while_the_first_stays_pending_is_told_pending(desk: Desk) 
 
 
 def test_the_same_key_after_quarantine_is_told_that_an_operator_must_decide(desk: Desk) -> None:
-    writer = desk.world.writer(**QUICK)
+    writer = desk.world.hasty()
     with desk.stall(writer, deny):
         with pytest.raises(PropagationPendingError):
             desk.commit(writer, "order")

@@ -93,7 +93,7 @@ def _later(entry: Entry) -> str:
 def test_who_sets_an_entry_aside_and_is_not_told_alarms_all_the_same(world: World, lost: int | None) -> None:
     """Nobody else will: to every later look it is one more that waits for a person."""
     ear, left = Ear(), Left(world)
-    bench = Bench(world, logger=ear, attempt_deadline_seconds=0.3, read_timeout_seconds=0.3)
+    bench = Bench(world, logger=ear)
     entry = left.entry(Put(world.table("people"), ("key",), {"key": {"S": "a"}}))
     left.leave(entry)
     bench.monitor.run_once()

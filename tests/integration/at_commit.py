@@ -10,8 +10,6 @@ from reliable_write.operations import Delete
 from reliable_write.tombstones import tombstone_key
 from tests.world import World
 
-QUICK = {"attempt_deadline_seconds": 2.0, "read_timeout_seconds": 1.0}
-
 
 def another(world: World, **more: Any) -> ReliableWriter:
     """Another process, which leaves no finished entry behind."""

@@ -16,11 +16,10 @@ from reliable_write.cli.app import app
 from reliable_write.embedded.server import local_session
 from reliable_write.settings import Destination
 from reliable_write.testing.engines import Dynoxide, Engine
-from tests.clocks import SkippingTime
+from tests.clocks import HastyTime
 from tests.integration.stuck_writes import Ran
 from tests.world import World
 
-QUICK = {"attempt_deadline_seconds": 1.5, "read_timeout_seconds": 0.7, "connect_timeout_seconds": 0.3}
 TABLE = "orders"
 LEASE = 10.0
 
@@ -66,9 +65,10 @@ class Two:
         self._writers: list[ReliableWriter] = []
 
     def writer(self, *, alias: str | None = "eu", **more: Any) -> ReliableWriter:
-        time, logger = more.pop("time", None), more.pop("logger", None)
+        """Between its tries its clocks move on, unless it is given others: a Region may be away to the end."""
+        time, logger = more.pop("time", None) or HastyTime(), more.pop("logger", None)
         places = {} if alias is None else {alias: self.far.destination}
-        settings = self.home.settings(**{**QUICK, "delete_finished_inline": True, **more})
+        settings = self.home.settings(**{"delete_finished_inline": True, **more})
         writer = ReliableWriter(settings, session=local_session(), destinations=places, time=time, logger=logger)
         self._writers.append(writer)
         return writer
@@ -119,7 +119,7 @@ class Watch:
     """A monitor in this process, whose clocks a test moves on."""
 
     def __init__(self, two: Two, **more: Any) -> None:
-        self.time = SkippingTime()
+        self.time = HastyTime()
         self.writer = two.writer(time=self.time, **more)
         self.monitor = WriteMonitor(self.writer, MonitorSettings(lease_seconds=LEASE))
 

@@ -9,7 +9,6 @@ from reliable_write import ReliableWriter
 from reliable_write.testing.faults import FaultPlan
 
 WRITES = ("PutItem", "DeleteItem", "UpdateItem", "BatchWriteItem", "TransactWriteItems")
-QUICK = {"attempt_deadline_seconds": 2.0, "read_timeout_seconds": 1.0}
 
 
 @contextmanager

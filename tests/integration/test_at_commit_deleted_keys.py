@@ -12,7 +12,6 @@ from reliable_write.recovery import Resumed
 from reliable_write.testing.engines import Capability
 from reliable_write.testing.faults import FaultPlan
 from tests.integration.at_commit import (
-    QUICK,
     add,
     another,
     count,
@@ -183,7 +182,7 @@ def test_ce10_ce11_a_journalled_write_that_an_update_overtakes_waits_for_an_oper
 ) -> None:
     table, other = every_world.table("one"), every_world.table("two")
     put(another(every_world), table, v="first")
-    writer = every_world.writer(**QUICK)
+    writer = every_world.writer()
     scope = ReliableWriteScope(writer)
     scope.put_item(other, Item={"id": "x"})
     if verb == "put":

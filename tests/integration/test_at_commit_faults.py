@@ -186,7 +186,7 @@ PASSING = {
 @pytest.mark.parametrize("kind", sorted(PASSING))
 def test_what_passes_is_waited_out_with_the_same_bytes(world: World, kind: str) -> None:
     table, other = world.table("one"), world.table("two")
-    writer = hasty(world, attempt_deadline_seconds=8.0)
+    writer = hasty(world)
     with on_commit(writer, table, PASSING[kind], times=3) as plan:
         scope = mixed(writer, table, other)
         receipt = scope.commit()
@@ -247,7 +247,7 @@ def test_a_cancellation_without_a_reason_is_settled_by_a_fence(world: World) -> 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_an_answer_lost_once_is_asked_for_again(every_world: World, when: Any) -> None:
     table, other = every_world.table("one"), every_world.table("two")
-    writer = hasty(every_world, attempt_deadline_seconds=8.0)
+    writer = hasty(every_world)
     with on_commit(writer, table, lose_answer, when, times=1) as plan:
         receipt = mixed(writer, table, other).commit()
     assert plan.injected == 1

@@ -29,8 +29,8 @@ from reliable_write.testing.faults import (
     lose_answer,
     refuse_connection,
 )
-from tests.clocks import SkippingTime
-from tests.integration.at_commit import QUICK, another, count, plant, put, shown, there
+from tests.clocks import HastyTime
+from tests.integration.at_commit import another, count, plant, put, shown, there
 from tests.integration.disturbed import TRANSACT, hasty, lost, mixed, on_commit, refusing
 from tests.world import World
 
@@ -162,7 +162,7 @@ def test_an_unanswered_try_is_not_forgotten_over_a_conflict(every_world: World) 
     """Lost, then in conflict, then refused for good: the first try may still land, so it is fenced."""
     table = every_world.table("one")
     put(another(every_world), table, state="paid")
-    writer, late = hasty(every_world, attempt_deadline_seconds=8.0), InFlight()
+    writer, late = hasty(every_world), InFlight()
     scope = ReliableWriteScope(writer)
     scope.update_item(table, Key={"id": "x"}, add={"n": 1}, ConditionExpression=Attr("state").not_exists())
     with on_commit(writer, table, late, times=1) as plan:
@@ -246,8 +246,8 @@ def test_ctrl_c_within_the_transaction_leaves_the_scope_to_be_committed_again(wo
 
 def test_ce22_more_than_ten_minutes_after_its_first_request_it_is_not_committed_again(world: World) -> None:
     table, other = world.table("one"), world.table("two")
-    time = SkippingTime()
-    writer = another(world, time=time, **QUICK)
+    time = HastyTime()
+    writer = another(world, time=time)
     scope = mixed(writer, table, other)
     lost(scope, writer, table, lose_answer)
     time.skip(590.0)

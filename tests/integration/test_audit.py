@@ -321,7 +321,7 @@ def test_chunks_of_a_large_write_go_and_those_of_a_live_one_stay(every_world: Wo
     """One is finished; one waits for its table's permission, and still finds its chunks after a day of audits."""
     world = every_world
     table, other = world.table("people"), world.table("others")
-    done, stuck = process(world), world.writer(attempt_deadline_seconds=4.0)
+    done, stuck = process(world), world.hasty()
     with ReliableWriteScope(done) as scope:
         scope.put_items(table, [{"id": str(number), "v": noise()} for number in range(3)])
         scope.commit()

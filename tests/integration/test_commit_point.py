@@ -20,8 +20,8 @@ from reliable_write import (
 )
 from reliable_write.recovery import Resumed
 from reliable_write.testing.faults import Call, FaultPlan, conflict, deny, lose_answer, refuse_connection, throttle
-from tests.clocks import SkippingTime
-from tests.integration.scopes import QUICK, named, nothing_written
+from tests.clocks import HastyTime
+from tests.integration.scopes import named, nothing_written
 from tests.world import World
 
 # --- the commit point -------------------------------------------------------------------------------------------------
@@ -47,7 +47,7 @@ def unknown(world: World, table: str, writer: ReliableWriter) -> ReliableWriteSc
 def test_an_unknown_commit_committed_again_is_one_write(every_world: World) -> None:
     world = every_world
     table = world.table("people")
-    writer = world.writer(**QUICK)
+    writer = world.hasty()
     scope = unknown(world, table, writer)
     with pytest.raises(ScopeClosedError, match="Only commit"):
         scope.put_item(table, Item={"id": "more"})
@@ -62,7 +62,7 @@ def test_an_unknown_commit_committed_again_is_one_write(every_world: World) -> N
 def test_an_unknown_commit_that_recovery_finished_meanwhile_is_still_one_write(every_world: World) -> None:
     world = every_world
     table = world.table("people")
-    writer = world.writer(**QUICK)
+    writer = world.hasty()
     scope = unknown(world, table, writer)
     (report,) = world.writer().recovery.resume_all()
     assert report.resumed is Resumed.FINISHED
@@ -78,8 +78,8 @@ def test_an_unknown_commit_that_recovery_finished_meanwhile_is_still_one_write(e
 def test_an_unknown_commit_is_not_repeated_after_ten_minutes(world: World) -> None:
     """CE22."""
     table = world.table("people")
-    time = SkippingTime()
-    writer = world.writer(time=time, **QUICK)
+    time = HastyTime()
+    writer = world.hasty(time=time)
     scope = unknown(world, table, writer)
     time.skip(limits.COMMIT_REPEAT_SECONDS + 1)
     with nothing_written(writer), pytest.raises(CommitUnknownError, match="600 s ago") as caught:
@@ -91,7 +91,7 @@ def test_an_unknown_commit_is_not_repeated_after_ten_minutes(world: World) -> No
 
 def test_another_thread_is_told_how_to_settle_an_unknown_scope_and_not_to_make_another(world: World) -> None:
     """As where `asyncio.to_thread` commits again what it has committed: a second scope would be a second write."""
-    writer = world.writer(**QUICK)
+    writer = world.hasty()
     scope = unknown(world, world.table("people"), writer)
     with ThreadPoolExecutor() as executor:
         error = executor.submit(scope.commit).exception()
@@ -104,7 +104,7 @@ def test_another_thread_is_told_how_to_settle_an_unknown_scope_and_not_to_make_a
 
 def test_a_commit_that_stays_unknown_can_be_tried_once_more(world: World) -> None:
     table = world.table("people")
-    writer = world.writer(**QUICK)
+    writer = world.hasty()
     scope = unknown(world, table, writer)
     with (
         FaultPlan(writer.client).on("PutItem", refuse_connection, having=named(world.system_table)),
@@ -121,7 +121,7 @@ def test_a_commit_that_stays_unknown_can_be_tried_once_more(world: World) -> Non
 )
 def test_a_commit_that_was_certainly_refused_says_so(world: World, fault: Any, retryable: bool) -> None:
     table = world.table("people")
-    writer = world.writer(**QUICK)
+    writer = world.hasty()
     scope = ReliableWriteScope(writer)
     scope.put_item(table, Item={"id": "ada"})
     plan = FaultPlan(writer.client).on("PutItem", fault)
@@ -135,7 +135,7 @@ def test_a_commit_that_was_certainly_refused_says_so(world: World, fault: Any, r
 
 def test_a_witness_that_cannot_be_read_refuses_the_commit(world: World) -> None:
     table = world.table("people")
-    writer = world.writer(**QUICK)
+    writer = world.hasty()
     scope = ReliableWriteScope(writer)
     scope.put_item(table, Item={"id": "ada"})
     with (
@@ -173,7 +173,7 @@ def test_an_interrupt_during_the_commit_leaves_the_scope_unknown_and_committable
 def test_a_table_that_refuses_is_told_and_the_others_are_written(every_world: World) -> None:
     world = every_world
     open_table, closed = world.table("open"), world.table("closed")
-    writer = world.writer(**QUICK)
+    writer = world.hasty()
     scope = ReliableWriteScope(writer)
     scope.put_item(open_table, Item={"id": "ada"})
     scope.put_items(closed, [{"id": "x"}, {"id": "y"}])
@@ -199,7 +199,7 @@ def test_a_table_that_refuses_is_told_and_the_others_are_written(every_world: Wo
 
 def test_a_table_that_is_only_busy_needs_no_operator(world: World) -> None:
     table = world.table("busy")
-    writer = world.writer(**QUICK)
+    writer = world.hasty()
     scope = ReliableWriteScope(writer)
     scope.put_item(table, Item={"id": "ada"})
     with (

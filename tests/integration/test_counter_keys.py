@@ -20,7 +20,7 @@ from reliable_write import (
 )
 from reliable_write.testing.engines import Engine
 from reliable_write.testing.faults import Call, lose_answer, throttle
-from tests.clocks import SkippingTime
+from tests.clocks import HastyTime
 from tests.integration.accounts import manual_time
 from tests.integration.counting_room import CountingRoom, plan_for, slots, writer_of
 from tests.world import World
@@ -155,8 +155,8 @@ def test_ids_with_a_key_whose_answer_is_lost_are_given_again(room: CountingRoom,
 
 def test_settling_after_the_slot_was_removed_and_used_again_says_that_it_cannot_be_told(room: CountingRoom) -> None:
     """The next step takes the place of the one in doubt: what stands there then is later than both, and no answer."""
-    time = SkippingTime()
-    counter = room.atomic(time=time, writer={"attempt_deadline_seconds": 0.5, "read_timeout_seconds": 0.5})
+    time = HastyTime()
+    counter = room.atomic(time=time)
     with plan_for(counter).on("UpdateItem", lose_answer, "after"), pytest.raises(CounterUnknownError) as unknown:
         counter.add()
     time.skip(limits.COUNTER_SLOT_SECONDS + 1)

@@ -15,8 +15,8 @@ from reliable_write.recovery import Resumed
 from reliable_write.testing.engines import Capability
 from reliable_write.testing.faults import Call, FaultPlan, InFlight, lose_answer
 from tests.chaos.counting import forget_tokens
-from tests.clocks import SkippingTime
-from tests.integration.test_promises import QUICK, another, delete, left_behind, name
+from tests.clocks import HastyTime, SkippingTime
+from tests.integration.test_promises import another, delete, left_behind, name
 from tests.world import World
 
 pytestmark = pytest.mark.needs(Capability.TRANSACTIONS)
@@ -97,8 +97,8 @@ def test_ce21_an_unanswered_update_that_took_a_new_stamp_and_then_lands_is_appli
 def test_ce22_an_unknown_update_is_not_committed_again_after_ten_minutes(every_world: World) -> None:
     world = every_world
     table = world.table("one")
-    time = SkippingTime()
-    writer = forgetful(world, time=time, **QUICK)
+    time = HastyTime()
+    writer = forgetful(world, time=time)
     scope = ReliableWriteScope(writer)
     scope.update_item(table, {"id": "x"}, add={"n": 1})
     with FaultPlan(writer.client).on("TransactWriteItems", lose_answer), pytest.raises(CommitUnknownError) as unknown:

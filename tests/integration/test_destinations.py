@@ -11,22 +11,26 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from monitor.auditor import Auditor, AuditSettings
 from reliable_write import CommitFailedError, Outcome, PropagationPendingError, ReliableWriter, ReliableWriteScope
-from reliable_write.clock import SystemTime
 from reliable_write.recovery import Resumed
 from reliable_write.system_table import Installation
 from reliable_write.testing.engines import Dynoxide, Engine
 from reliable_write.testing.faults import Call, FaultPlan, SimulatedCrash, crash
-from tests.clocks import SkippingTime
+from tests.clocks import SkippingTime, StandingTime
 from tests.integration.regions import TABLE, Far, Two, Watch, at, far, make_table, two, until
 from tests.integration.test_monitor_process import Monitor
 from tests.world import World
 
 __all__ = ["far", "two"]
+
+
+BRISK: dict[str, Any] = {"attempt_deadline_seconds": 4.0, "read_timeout_seconds": 1.0}
+"""For a Region that takes requests and answers none: only such waits take their time."""
 
 
 @pytest.fixture
@@ -68,7 +72,7 @@ def test_one_name_and_key_in_two_places_are_two_items_with_two_tombstones(two: T
 
 
 def test_batches_and_deletes_reach_the_second_region_and_the_witness_splits_its_reads(two: Two) -> None:
-    writer = two.writer(attempt_deadline_seconds=9.0, read_timeout_seconds=4.0)  # 251 writes, on a slow machine too
+    writer = two.writer()
     two.put(writer, "gone")
     plans = [FaultPlan(client) for client in (writer.client, at(writer))]
     with ReliableWriteScope(writer) as scope:
@@ -224,17 +228,7 @@ def test_writes_at_home_do_not_notice_that_the_second_region_is_away(two: Two) -
 
 def test_writes_at_home_go_on_while_all_threads_wait_for_the_second_region(two: Two) -> None:
     """The threads are those of the writer, for all places: whoever waits there must not hold up the others."""
-
-    class Standing(SystemTime):
-        """No deadline passes."""
-
-        def wall_seconds(self) -> float:
-            return 1_900_000_000.0
-
-        def elapsed_seconds(self) -> float:
-            return 0.0
-
-    writer = two.writer(propagation_threads=2, time=Standing())
+    writer = two.writer(propagation_threads=2, time=StandingTime())
     two.put(writer, "before")
     back, waiting = threading.Event(), threading.Semaphore(0)
 
@@ -268,7 +262,7 @@ def test_writes_at_home_go_on_while_all_threads_wait_for_the_second_region(two: 
 @pytest.mark.parametrize("when", ["before the witness", "after it"])
 def test_a_region_that_hangs_is_like_one_that_is_away(two: Two, when: str) -> None:
     """Frozen, it takes requests and answers none; some of them are applied when it goes on."""
-    writer, watch = two.writer(), Watch(two)
+    writer, watch = two.writer(**BRISK), Watch(two, **BRISK)
     two.put(writer, "before")
     engine = two.far.engine
     assert isinstance(engine, Dynoxide)

@@ -18,7 +18,7 @@ from reliable_write.settings import Destination
 from reliable_write.testing.engines import Engine, MiniStack
 from reliable_write.testing.faults import FaultPlan, SimulatedCrash, crash
 from tests.clocks import SkippingTime
-from tests.integration.regions import QUICK, TABLE, Far, Two, at, make_table, shown
+from tests.integration.regions import TABLE, Far, Two, at, make_table, shown
 from tests.world import World
 
 ROLE = "arn:aws:iam::222222222222:role/writer"
@@ -36,7 +36,7 @@ def accounts(ministack: Engine, unique_name: Callable[[str], str], monkeypatch: 
 def writer_with_role(home: World, **more: Any) -> ReliableWriter:
     time = more.pop("time", None)
     place = Destination(role_arn=ROLE, endpoint_url=home.engine.endpoint_url)
-    settings = home.settings(delete_finished_inline=True, **{**QUICK, **more})
+    settings = home.settings(delete_finished_inline=True, **more)
     return ReliableWriter(settings, session=local_session(), destinations={"their": place}, time=time)
 
 

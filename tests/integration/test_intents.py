@@ -123,7 +123,7 @@ def test_a_refusal_without_words_of_its_own_stays_what_it_is(world: World) -> No
 
 def test_unknown_is_told_and_then_what_came_of_it(plain_world: World) -> None:
     table = plain_world.table("one")
-    writer = plain_world.writer(attempt_deadline_seconds=0.9, read_timeout_seconds=0.5)
+    writer = plain_world.hasty()
     thing = Thing(table, "a")
     scope = ReliableWriteScope(writer)
     scope.put(thing)
@@ -152,7 +152,7 @@ def test_pending_is_told_as_will_be_written(plain_world: World) -> None:
 @pytest.mark.parametrize("call", ["BatchGetItem", "PutItem"])
 def test_a_write_that_was_refused_for_certain_is_told_as_not_written(plain_world: World, call: str) -> None:
     table = plain_world.table("one")
-    writer = plain_world.writer(attempt_deadline_seconds=0.9, read_timeout_seconds=0.5)
+    writer = plain_world.hasty()
     thing = Thing(table, "a")
     scope = ReliableWriteScope(writer)
     scope.put(thing)

@@ -9,6 +9,7 @@ import pytest
 from reliable_write import PropagationPendingError, ReliableWriter, ReliableWriteScope, WriteTooLargeError, limits
 from reliable_write.recovery import Resumed
 from reliable_write.testing.faults import FaultPlan, SimulatedCrash, crash
+from tests.clocks import StandingTime
 from tests.integration.scopes import named, nothing_written
 from tests.world import World
 
@@ -16,7 +17,7 @@ from tests.world import World
 def test_a_scope_takes_625_items_over_25_operations(every_world: World) -> None:
     world = every_world
     tables = [world.table(f"table{index}") for index in range(3)]
-    writer = world.writer()
+    writer = world.writer(time=StandingTime())
     with ReliableWriteScope(writer) as scope:
         for operation in range(25):
             scope.put_items(tables[operation % 3], [{"id": f"{operation}-{item}", "n": item} for item in range(25)])
@@ -52,7 +53,7 @@ def _blobs(world: World, table: str) -> dict[str, bytes]:
 
 
 def test_16_megabytes_that_do_not_compress_are_written_whole(world: World) -> None:
-    writer = world.writer(attempt_deadline_seconds=9.9)
+    writer = world.writer(time=StandingTime())
     table, scope, contents = _large(world, writer)
     with FaultPlan(writer.client) as plan:
         scope.commit()
@@ -63,21 +64,21 @@ def test_16_megabytes_that_do_not_compress_are_written_whole(world: World) -> No
 
 
 def test_16_megabytes_are_recovered_whole_after_a_crash_in_the_middle(world: World) -> None:
-    writer = world.writer(attempt_deadline_seconds=9.9)
+    writer = world.writer(time=StandingTime())
     table, scope, contents = _large(world, writer)
     plan = FaultPlan(writer.client).on("PutItem", crash, having=named(table))
     with plan, pytest.raises((SimulatedCrash, PropagationPendingError)):
         scope.commit()
     assert plan.injected
     assert len(world.items(table)) < len(contents)
-    (report,) = world.writer(attempt_deadline_seconds=9.9).recovery.resume_all()
+    (report,) = world.writer(time=StandingTime()).recovery.resume_all()
     assert report.resumed is Resumed.FINISHED
     assert _blobs(world, table) == contents
 
 
 def test_a_crash_among_the_chunks_writes_nothing(world: World) -> None:
     """Chunks without a head are nothing (CE15's other side: the head comes last)."""
-    writer = world.writer(attempt_deadline_seconds=9.9)
+    writer = world.writer(time=StandingTime())
     table = world.table("large")
     scope = ReliableWriteScope(writer)
     scope.put_items(table, [{"id": f"p{number}", "blob": os.urandom(350_000)} for number in range(4)])

@@ -39,7 +39,7 @@ from tests.chaos.victims import Home, half_way, three_puts, write_half
 from tests.integration.at_commit import add, plant
 from tests.integration.stuck_writes import Stuck, batch, one
 from tests.integration.stuck_writes import put as putting
-from tests.integration.test_promises import QUICK, another, delete, left_behind, put, settled
+from tests.integration.test_promises import another, delete, left_behind, put, settled
 from tests.world import World, plain_world
 from tests.world import world as durable_world
 
@@ -407,7 +407,7 @@ def test_without_wait_nobody_waits(world: World) -> None:
 def travelling(world: World, endpoint_url: str, **settings: Any) -> ReliableWriter:
     place = Destination(region_name="eu-west-1", endpoint_url=endpoint_url)
     return ReliableWriter(
-        world.settings(**{**QUICK, "delete_finished_inline": True, **settings}),
+        world.settings(**{"delete_finished_inline": True, **settings}),
         session=local_session(),
         destinations={"eu": place},
     )

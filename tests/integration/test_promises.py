@@ -28,12 +28,10 @@ from reliable_write.errors import TooLateError
 from reliable_write.journal import Journal
 from reliable_write.recovery import Recovery, Resumed
 from reliable_write.testing.faults import Call, FaultPlan, SimulatedCrash, crash, deny, lose_answer
-from tests.clocks import SkippingTime
+from tests.clocks import SkippingTime, StandingTime
 from tests.world import World, plain_world
 
 world = plain_world
-
-QUICK = {"attempt_deadline_seconds": 2.0, "read_timeout_seconds": 1.0}
 
 
 def name(table: str) -> bytes:
@@ -199,12 +197,8 @@ def test_ce1_a_superseded_write_is_never_stamped_anew(world: World) -> None:
 
 
 def test_ce4_two_writers_of_one_clock_never_make_equal_stamps(world: World) -> None:
-    class Standing(SystemTime):
-        def wall_seconds(self) -> float:
-            return 1_900_000_000.0
-
-    one, two = world.table("one"), world.table("two")
-    receipts = [put(another(world, time=Standing()), one, two, v=str(number), key=f"k{number}") for number in range(20)]
+    one, two, standing = world.table("one"), world.table("two"), StandingTime()
+    receipts = [put(another(world, time=standing), one, two, v=str(number), key=f"k{number}") for number in range(20)]
     assert len({receipt.stamp for receipt in receipts}) == 20
     assert len({receipt.stamp[:16] for receipt in receipts}) == 1, "or the clocks did not stand"
 
@@ -246,7 +240,7 @@ def test_g3_a_put_after_the_delete_stays(world: World) -> None:
 def test_g3_a_commit_repeated_after_a_delete_does_not_bring_the_item_back(world: World) -> None:
     """Unknown, finished by a monitor, deleted by somebody, and only then committed again: late, like a monitor's."""
     table = world.table("one")
-    writer = another(world, **QUICK)
+    writer = world.hasty(delete_finished_inline=True)
     scope = ReliableWriteScope(writer)
     scope.put_item(table, Item={"id": "x", "v": "old"})
     plan = FaultPlan(writer.client).on("PutItem", lose_answer, "after", having=name(world.system_table))
@@ -325,7 +319,7 @@ def _update(world: World, table: str, stamp: Stamp) -> None:
 def test_ce11_a_write_that_an_update_has_overtaken_is_told_and_nothing_lost(world: World, late: str) -> None:
     table = world.table("one")
     put(another(world), table, v="first")
-    writer = world.writer(**QUICK)
+    writer = world.hasty()
     scope = ReliableWriteScope(writer)
     if late == "put":
         scope.put_item(table, Item={"id": "x", "v": "second"})
@@ -391,7 +385,7 @@ def test_g4_a_clock_ahead_moves_the_others_on(world: World) -> None:
 def test_g6_unknown_is_said_when_it_is_unknown(world: World, when: Any) -> None:
     """Whether the put arrived or not cannot be told, and is not."""
     table = world.table("one")
-    writer = world.writer(**QUICK)
+    writer = world.hasty()
     scope = ReliableWriteScope(writer)
     scope.put_item(table, Item={"id": "x", "v": "a"})
     plan = FaultPlan(writer.client).on("PutItem", lose_answer, when, having=name(world.system_table))
@@ -445,7 +439,7 @@ def test_g6_a_delete_that_was_applied_and_not_answered_is_a_success(every_world:
 def test_ce7_a_lost_answer_is_never_turned_into_a_second_write(world: World) -> None:
     """The entry is finished and gone before the caller asks again: the same id is the same write."""
     table = world.table("one")
-    writer = world.writer(**QUICK)
+    writer = world.hasty()
     scope = ReliableWriteScope(writer)
     scope.put_item(table, Item={"id": "x", "v": "a"})
     plan = FaultPlan(writer.client).on("PutItem", lose_answer, "after", having=name(world.system_table))
@@ -575,7 +569,7 @@ def test_ce19_a_frozen_recoverer_sends_nothing_when_it_wakes_up(world: World) ->
     table = world.table("one")
     left_behind(world, table, v="old")
     time = SkippingTime()
-    frozen = world.writer(time=time, **QUICK)
+    frozen = world.writer(time=time)
     engine = frozen.engine()
 
     def freeze(_call: Call) -> None:
@@ -595,7 +589,7 @@ def test_ce19_a_frozen_recoverer_sends_nothing_when_it_wakes_up(world: World) ->
 def test_ce19_a_frozen_writer_sends_nothing_when_it_wakes_up(world: World) -> None:
     table = world.table("one")
     time = SkippingTime()
-    writer = world.writer(time=time, **QUICK)
+    writer = world.writer(time=time)
 
     def freeze(_call: Call) -> None:
         time.skip(60.0)
@@ -643,7 +637,7 @@ def test_a_damaged_entry_is_left_as_it_is_and_stops_nobody(every_world: World) -
 
 def test_a_journal_that_cannot_be_read_is_no_empty_journal(world: World) -> None:
     left_behind(world, world.table("one"), v="a")
-    writer = world.writer(**QUICK)
+    writer = world.hasty()
     engine = writer.engine()
     with FaultPlan(writer.client).on("Query", deny):
         standing = engine.recovery.look()

@@ -159,7 +159,7 @@ def test_what_was_set_to_something_else_meanwhile_stays(world: World, employees:
 def test_with_unknown_the_local_object_learns_nothing_until_it_is_settled(
     world: World, employees: type[Employee]
 ) -> None:
-    writer = world.writer(attempt_deadline_seconds=0.9, read_timeout_seconds=0.5)
+    writer = world.hasty()
     ada = employees(id="a", name=" Ada ")
     plan = FaultPlan(writer.client).on("TransactWriteItems", lose_answer, "after", having=b'"Put"')
     with plan, pytest.raises(CommitUnknownError) as unknown:

@@ -39,6 +39,7 @@ from reliable_write.operations import StampNames
 from reliable_write.system_table import Installation
 from reliable_write.testing.engines import Engine
 from reliable_write.testing.faults import Call, FaultPlan, deny, throttle
+from tests.clocks import StandingTime
 from tests.integration.jobs import ADA, Job, Thing, bodies, client_of, job_table, jobs, keyed, store, things
 from tests.records import placed
 from tests.world import World
@@ -134,7 +135,7 @@ def test_a_batch_asks_for_a_hundred_at_a_time_and_for_no_key_twice(store: Record
 
 
 def test_unprocessed_keys_are_asked_for_again_until_the_deadline(world: World, things: type[Thing]) -> None:
-    writer = world.writer(attempt_deadline_seconds=0.9, read_timeout_seconds=0.5)
+    writer = world.hasty()
     store = RecordStore(writer)
     store.put_all([things(id=f"t{number}") for number in range(5)])
     keys = [f"t{number}" for number in range(5)]
@@ -169,7 +170,8 @@ def unprocessed(call: Call) -> AWSResponse:
 # --- many at once -----------------------------------------------------------------------------------------------------
 
 
-def test_put_all_takes_625_in_one_scope_and_names_the_number_of_more(store: RecordStore, things: type[Thing]) -> None:
+def test_put_all_takes_625_in_one_scope_and_names_the_number_of_more(world: World, things: type[Thing]) -> None:
+    store = RecordStore(world.writer(time=StandingTime()))
     records = [things(id=f"t{number}") for number in range(626)]
     with FaultPlan(client_of(store)) as plan, pytest.raises(TooManyOperationsError, match="626 records") as refused:
         store.put_all(records)
@@ -239,7 +241,7 @@ def test_a_record_that_cannot_be_loaded_is_told_by_table_key_and_fields_never_by
 def test_a_read_without_an_answer_says_what_to_do(
     world: World, things: type[Thing], fault: Any, words: str, retryable: bool
 ) -> None:
-    writer = world.writer(attempt_deadline_seconds=0.5, read_timeout_seconds=0.4)
+    writer = world.hasty()
     store = RecordStore(writer)
     writer.engine()
     for operation, read in (

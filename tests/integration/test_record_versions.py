@@ -272,7 +272,6 @@ def test_unchecked_versions_work_where_there_are_no_transactions_and_checked_one
 
 WRITES = b'"Put"'
 """In a transaction that writes; the one that asks for capabilities only checks."""
-HASTY = {"attempt_deadline_seconds": 0.9, "read_timeout_seconds": 0.5}
 
 
 def test_a_lost_answer_is_asked_for_again_and_counts_once(world: World, accounts: type[Account]) -> None:
@@ -291,7 +290,7 @@ def test_a_lost_answer_is_asked_for_again_and_counts_once(world: World, accounts
 def test_an_unknown_put_leaves_the_version_and_its_scope_settles_it(
     world: World, accounts: type[Account], when: Any
 ) -> None:
-    writer = world.writer(**HASTY)
+    writer = world.hasty()
     store = RecordStore(writer)
     account = accounts(id="a")
     with (
@@ -308,7 +307,7 @@ def test_an_unknown_put_leaves_the_version_and_its_scope_settles_it(
 
 
 def test_an_unknown_delete_leaves_the_version_and_its_scope_settles_it(world: World, accounts: type[Account]) -> None:
-    writer = world.writer(**HASTY)
+    writer = world.hasty()
     store = RecordStore(writer)
     account = accounts(id="a")
     store.put(account)
@@ -323,7 +322,7 @@ def test_an_unknown_delete_leaves_the_version_and_its_scope_settles_it(world: Wo
 
 
 def test_a_put_that_was_refused_for_certain_leaves_the_version(world: World, accounts: type[Account]) -> None:
-    writer = world.writer(**HASTY)
+    writer = world.hasty()
     store = RecordStore(writer)
     account = accounts(id="a")
     store.put(account)

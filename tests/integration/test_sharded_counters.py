@@ -91,7 +91,7 @@ def test_reading_is_one_request(world: World) -> None:
 
 def test_reading_without_an_answer_says_so(world: World) -> None:
     room = CountingRoom(world)
-    writer = world.writer(attempt_deadline_seconds=0.2, read_timeout_seconds=0.2)
+    writer = world.hasty()
     counter = ShardedCounter(writer, room.table, NAME, shards=2)
     counter.add()
     with FaultPlan(writer.client).on("BatchGetItem", throttle), pytest.raises(ReadFailedError):

@@ -22,6 +22,7 @@ from reliable_write import (
 from reliable_write.testing.faults import Call, FaultPlan, deny, lose_answer, refuse_connection
 from reliable_write.testing.meter import Meter
 from tests.chaos.counting import forget_tokens
+from tests.clocks import HastyTime
 from tests.integration.accounts import Account, Bank, deposit, elsewhere, manual_time
 from tests.world import World
 
@@ -117,7 +118,7 @@ def test_there_is_none(bank: Bank) -> None:
 
 
 def test_a_read_without_an_answer_says_so_and_the_next_one_goes_on(bank: Bank) -> None:
-    service = bank.opened(attempt_deadline_seconds=0.5, read_timeout_seconds=0.3)
+    service = bank.opened(time=HastyTime())
     with (
         FaultPlan(service.writer.client).on("BatchGetItem", refuse_connection),
         pytest.raises(ReadFailedError) as failed,
