@@ -13,10 +13,12 @@ from reliable_write.testing.engines import Engine
 from tests.clocks import HastyTime
 
 REGION = "us-east-1"
+SHARDS = 4
+"""Recovery asks each for itself: with the 64 of an installation nobody has chosen, half of what tests send is that."""
 
 
 class World:
-    """Everything in it has names of its own, so tests share an engine without meeting."""
+    """Everything in it has names of its own, so tests share an engine without meeting; the journal has few shards."""
 
     def __init__(
         self, engine: Engine, unique_name: Callable[[str], str], installation: Installation | None = None
@@ -28,7 +30,7 @@ class World:
         self.system_table = unique_name("system")
         self._writers: list[ReliableWriter] = []
         maker = self.writer()
-        maker.init(installation)
+        maker.init(installation or Installation(shards=SHARDS))
 
     def settings(self, **more: Any) -> Settings:
         """Settings of a writer in this world; `environment` is the same for another process."""
@@ -115,6 +117,18 @@ def plain_world(request: pytest.FixtureRequest, unique_name: Callable[[str], str
     Whole modules take it as their `world`: what is not done at the commit leans on neither.
     """
     yield from _opened(World(request.getfixturevalue(request.param), unique_name))
+
+
+@pytest.fixture
+def wide_world(dynoxide: Engine, unique_name: Callable[[str], str]) -> Iterator[World]:
+    """A world on dynoxide with as many shards as `init` makes: for how they are shared and read."""
+    yield from _opened(World(dynoxide, unique_name, Installation()))
+
+
+@pytest.fixture(params=["dynoxide", "dynalite"])
+def wide_plain_world(request: pytest.FixtureRequest, unique_name: Callable[[str], str]) -> Iterator[World]:
+    """The same on the engines of `plain_world`."""
+    yield from _opened(World(request.getfixturevalue(request.param), unique_name, Installation()))
 
 
 @pytest.fixture

@@ -85,14 +85,14 @@ class Daemon:
 
 
 @pytest.mark.slow
-def test_a_killed_writers_entry_is_finished_within_twenty_seconds_with_default_settings(world: World) -> None:
+def test_a_killed_writers_entry_is_finished_within_twenty_seconds_with_default_settings(wide_world: World) -> None:
     """The writers are killed at different moments of the monitor's rhythm, and the waits overlap."""
-    tables = [world.table("one"), world.table("two")]
-    home = Home(world.engine.endpoint_url, world.system_table)
+    tables = [wide_world.table("one"), wide_world.table("two")]
+    home = Home(wide_world.engine.endpoint_url, wide_world.system_table)
     killed_at: dict[str, float] = {}
     finished_at: dict[str, float] = {}
     with ExitStack() as stack:
-        daemon = Daemon(world)
+        daemon = Daemon(wide_world)
         stack.callback(daemon.close)
         while daemon.next_event(PATIENCE_SECONDS) != "monitor_started":
             assert daemon.process.poll() is None
@@ -105,17 +105,17 @@ def test_a_killed_writers_entry_is_finished_within_twenty_seconds_with_default_s
             killed_at[f"mark-{number}"] = killed = time.monotonic()
             while (left := killed + 8.0 / WRITERS - time.monotonic()) > 0:
                 if daemon.next_event(left) == "entry_recovered":
-                    _note_finished(world, tables, finished_at, killed_at)
+                    _note_finished(wide_world, tables, finished_at, killed_at)
         while len(finished_at) < WRITERS:
             if daemon.next_event(LOOK_SECONDS) == "entry_recovered":
-                _note_finished(world, tables, finished_at, killed_at)
+                _note_finished(wide_world, tables, finished_at, killed_at)
             assert time.monotonic() - max(killed_at.values()) < PATIENCE_SECONDS
         assert daemon.process.poll() is None
     waits = sorted(finished_at[mark] - killed_at[mark] for mark in killed_at)
     print(f"{WRITERS} killed writers, finished after {waits[0]:.1f} to {waits[-1]:.1f} s")
     assert waits[0] > 5.0, "a lease was waited for, or these were not stragglers"
     assert waits[-1] <= PROMISE_SECONDS
-    assert world.records("J#") == []
+    assert wide_world.records("J#") == []
 
 
 def _writer(home: Home, tables: list[str], number: int) -> Child:
@@ -130,11 +130,11 @@ def _note_finished(world: World, tables: list[str], finished_at: dict[str, float
 
 
 @pytest.mark.slow
-def test_three_monitors_share_a_backlog_while_one_after_the_other_is_killed(world: World) -> None:
+def test_three_monitors_share_a_backlog_while_one_after_the_other_is_killed(wide_world: World) -> None:
     """All is finished, a newer write stays on top, and no monitor that lived had less than its share to do."""
-    table, second = world.table("one"), world.table("two")
-    left = Left(world)
-    home = Home(world.engine.endpoint_url, world.system_table)
+    table, second = wide_world.table("one"), wide_world.table("two")
+    left = Left(wide_world)
+    home = Home(wide_world.engine.endpoint_url, wide_world.system_table)
     settings = {"poll_seconds": 1.0, "heartbeat_seconds": 1.0, "workers": 2, "audit": False}
     work: Counter[int] = Counter()
     resumed: Counter[str] = Counter()
@@ -146,7 +146,7 @@ def test_three_monitors_share_a_backlog_while_one_after_the_other_is_killed(worl
             assert child.receive() == (SWEPT, "", 0.0)
         entries = left.puts(STRAGGLERS, table, second)
         left.leave(*entries)
-        newer = _overwrite_some(world, table, STRAGGLERS)
+        newer = _overwrite_some(wide_world, table, STRAGGLERS)
         begun = next_kill = time.monotonic()
         started_at = None
         while len(finished) < STRAGGLERS:
@@ -164,7 +164,7 @@ def test_three_monitors_share_a_backlog_while_one_after_the_other_is_killed(worl
                 children[slot] = stack.enter_context(running(start(monitor, home, settings)))
                 kills += 1
                 next_kill = time.monotonic() + KILL_SECONDS
-            if not world.records("J#"):
+            if not wide_world.records("J#"):
                 break
             assert time.monotonic() - begun < PATIENCE_SECONDS
             wait([child.pipe for child in children], LOOK_SECONDS)
@@ -175,8 +175,8 @@ def test_three_monitors_share_a_backlog_while_one_after_the_other_is_killed(worl
     shares = {slot: work[slot] / max(1, work.total()) for slot in range(3)}
     print(f"{STRAGGLERS} stragglers, {kills} kills, {time.monotonic() - begun:.1f} s, {shares}, {dict(resumed)}")
     assert kills > 0
-    assert world.records("J#") == []
-    _check_whole(world, table, second, entries, newer)
+    assert wide_world.records("J#") == []
+    _check_whole(wide_world, table, second, entries, newer)
     assert set(finished.values()) <= {1}, "finished once each"
     assert sum(share > 0 for share in shares.values()) >= 2
     if FULL:

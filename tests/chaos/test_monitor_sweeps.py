@@ -17,7 +17,7 @@ from reliable_write.journal import Journal
 from reliable_write.recovery import Resumed
 from reliable_write.testing.faults import Call, FaultPlan, SimulatedCrash, answer, crash, deny
 from tests.chaos.stragglers import LEASE, Bench, Ear, Left, delete, ids, moved_to, put
-from tests.world import World
+from tests.world import SHARDS, World
 
 FINISHED = str(Resumed.FINISHED)
 
@@ -81,12 +81,12 @@ def test_a_scheduled_run_takes_what_is_four_leases_old_at_its_first_look(world: 
     assert report.attempts == {Resumed.FINISHED: 3}
     other = Bench(world, time=bench.time)
     other.monitor.run_once()
-    assert other.monitor.status().own_shards == 64, "it takes no shards from those that stay"
+    assert other.monitor.status().own_shards == SHARDS, "it takes no shards from those that stay"
 
 
-def test_a_look_out_of_time_reads_no_more_shards_and_begins_no_attempt(world: World) -> None:
-    left, bench = Left(world), Bench(world, readers=1)
-    left.leave(*left.puts(30, world.table("people")))
+def test_a_look_out_of_time_reads_no_more_shards_and_begins_no_attempt(wide_world: World) -> None:
+    left, bench = Left(wide_world), Bench(wide_world, readers=1)
+    left.leave(*left.puts(30, wide_world.table("people")))
     bench.time.skip(4 * LEASE)
     bench.faults.on("Query", lambda _call: bench.time.skip(2), times=64)
     report = bench.monitor.run_once(one_shot=True, seconds_max=9)
@@ -137,12 +137,12 @@ def test_the_time_of_the_look_counts_for_the_crew(world: World) -> None:
     assert bench.monitor.run_once(one_shot=True, seconds_max=12).started == 1
 
 
-def test_two_monitors_share_the_work_and_claim_each_entry_once(plain_world: World) -> None:
-    table = plain_world.table("people")
-    left = Left(plain_world)
+def test_two_monitors_share_the_work_and_claim_each_entry_once(wide_plain_world: World) -> None:
+    table = wide_plain_world.table("people")
+    left = Left(wide_plain_world)
     left.leave(*left.puts(40, table))
-    one = Bench(plain_world)
-    two = Bench(plain_world, time=one.time)
+    one = Bench(wide_plain_world)
+    two = Bench(wide_plain_world, time=one.time)
     for _ in range(2):  # the second time, each knows of the other
         assert one.sweep_after(0) == two.sweep_after(0) == {}
     assert one.monitor.status().monitors_alive == two.monitor.status().monitors_alive == 2
@@ -150,19 +150,19 @@ def test_two_monitors_share_the_work_and_claim_each_entry_once(plain_world: Worl
     assert done.total() == 40
     assert min(done.values()) >= 8, done
     assert one.claims() + two.claims() == 40
-    assert plain_world.records("J#") == []
+    assert wide_plain_world.records("J#") == []
     assert one.monitor.status().own_shards + two.monitor.status().own_shards == 64
     puts = Counter(call.body for bench in (one, two) for call in bench.faults.calls if table.encode() in call.body)
     assert len(puts) == 40
     assert set(puts.values()) == {1}, "each effect once"
 
 
-def test_a_dead_monitors_shards_are_taken_over_after_a_further_lease(world: World) -> None:
-    table = world.table("people")
-    left = Left(world)
+def test_a_dead_monitors_shards_are_taken_over_after_a_further_lease(wide_world: World) -> None:
+    table = wide_world.table("people")
+    left = Left(wide_world)
     left.leave(*left.puts(40, table))
-    live = Bench(world)
-    dead = Bench(world, time=live.time)
+    live = Bench(wide_world)
+    dead = Bench(wide_world, time=live.time)
     dead.monitor.run_once()
     live.monitor.run_once()
     assert 0 < live.monitor.status().own_shards < 64
@@ -202,7 +202,7 @@ def test_a_shard_that_cannot_be_read_does_not_stop_the_others(world: World) -> N
     ear = Ear()
     left, bench = Left(world), Bench(world, logger=ear)
     left.leave(*left.puts(20, table))
-    blind = shard_of(left.entries[0].stamp, 64)
+    blind = shard_of(left.entries[0].stamp, SHARDS)
     hidden = sum(entry.shard == blind for entry in left.entries)
     bench.monitor.run_once()
     bench.faults.on("Query", deny, having=f'"J#{blind:03d}"'.encode(), times=2)
@@ -385,10 +385,10 @@ def test_without_dynamodb_sweeps_go_on_and_nothing_seen_is_forgotten(world: Worl
     left.leave(*left.puts(10, table))
     bench.monitor.run_once()
     assert bench.monitor.status().is_ready
-    bench.faults.on("Query", answer("ExpiredTokenException"), times=1 + 64)
+    bench.faults.on("Query", answer("ExpiredTokenException"), times=1 + SHARDS)
     assert bench.sweep_after() == {FINISHED: 10}, "by what it saw before: the entries themselves can be read"
-    assert bench.faults.injected == 1 + 64, "the heartbeats and each shard"
-    assert len(bench.monitor.status().unread_shards) == 64
+    assert bench.faults.injected == 1 + SHARDS, "the heartbeats and each shard"
+    assert len(bench.monitor.status().unread_shards) == SHARDS
     assert not bench.monitor.status().is_ready
     bench.monitor.run_once()
     assert bench.monitor.status().is_ready

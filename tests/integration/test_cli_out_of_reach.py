@@ -14,9 +14,9 @@ from reliable_write.cli.exits import ExitCode
 from reliable_write.dynamodb import open_client
 from reliable_write.testing.faults import Call, Fault, FaultPlan, answer, deny, refuse_connection
 from tests.integration.stuck_writes import Stuck, cli, one, put, valid
-from tests.world import World, world
+from tests.world import World, wide_world, world
 
-__all__ = ["world"]
+__all__ = ["wide_world", "world"]
 NO_WRITE = "0" * 36
 COMMANDS = [
     ["status"],
@@ -111,19 +111,19 @@ def shards_asked(plan: FaultPlan) -> set[bytes]:
 
 
 @pytest.mark.parametrize("fault", [refuse_connection, deny], ids=["outage", "denied"])
-def test_a_list_gives_up_once_a_shard_failed_as_all_will(world: World, broken: Break, fault: Fault) -> None:
+def test_a_list_gives_up_once_a_shard_failed_as_all_will(wide_world: World, broken: Break, fault: Fault) -> None:
     """Sixty-four shards, one after another as long as the patience for one: a person would wait for minutes."""
     plans = broken(fault, "Query")
-    ran = cli(world, "writes", "list", "--json")
+    ran = cli(wide_world, "writes", "list", "--json")
     facts = valid(ran.facts, "writes-list")
     assert ran.code == ExitCode.PARTLY
     assert len(facts["unread_shards"]) == 64, "each is told all the same"
     assert 0 < len(shards_asked(plans[0])) <= OUTER_THREADS + 1, "the threads, and who waits for them"
 
 
-def test_shards_that_are_throttled_do_not_hide_the_others(world: World, broken: Break) -> None:
+def test_shards_that_are_throttled_do_not_hide_the_others(wide_world: World, broken: Break) -> None:
     """Throttling is of one partition: the others are asked, although all that were asked first failed."""
-    stuck, table = Stuck(world.writer()), world.table("t")
+    stuck, table = Stuck(wide_world.writer()), wide_world.table("t")
     entries = [stuck.commit(one(put(table, f"k{n}"))) for n in range(30)]
     hot = [f"J#{shard:03d}".encode() for shard in range(OUTER_THREADS)]
 
@@ -131,7 +131,7 @@ def test_shards_that_are_throttled_do_not_hide_the_others(world: World, broken: 
         return answer("ThrottlingException")(call) if any(name in call.body for name in hot) else None
 
     broken(throttle_some, "Query")
-    ran = cli(world, "writes", "list", "--json")
+    ran = cli(wide_world, "writes", "list", "--json")
     expected = {entry.write_id for entry in entries if entry.shard >= OUTER_THREADS}
     assert len(expected) > 5
     assert {row["write_id"] for row in ran.facts["writes"]} == expected
@@ -139,12 +139,12 @@ def test_shards_that_are_throttled_do_not_hide_the_others(world: World, broken: 
     assert all("throttled" in told for told in ran.facts["unread_shards"])
 
 
-def test_a_list_that_is_not_complete_never_reads_as_an_empty_one(world: World, broken: Break) -> None:
+def test_a_list_that_is_not_complete_never_reads_as_an_empty_one(wide_world: World, broken: Break) -> None:
     broken(refuse_connection, "Query")
-    ran = cli(world, "writes", "list")
+    ran = cli(wide_world, "writes", "list")
     assert ran.code == ExitCode.PARTLY
     assert ran.out.strip() == "No entries were read."
     assert "NOT COMPLETE: 64 shards could not be read" in ran.err
     assert ran.err.strip().endswith("reliable-write doctor")
-    ran = cli(world, "status")
+    ran = cli(wide_world, "status")
     assert "Nothing is stuck" not in ran.out

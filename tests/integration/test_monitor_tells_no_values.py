@@ -20,7 +20,7 @@ from reliable_write.policy import FailureKind
 from reliable_write.recovery import Recovery
 from tests.chaos.stragglers import LEASE, Ear, Left, put
 from tests.clocks import SkippingTime
-from tests.world import World, world
+from tests.world import SHARDS, World, world
 
 __all__ = ["world"]
 
@@ -72,7 +72,7 @@ def test_a_shard_that_cannot_be_read_for_a_reason_nobody_foresaw(
     monitored: WriteMonitor, ear: Ear, raised: Callable[..., NoReturn]
 ) -> None:
     monitored._writer.engine().journal.heads = raised  # type: ignore[method-assign]
-    assert len(monitored.run_once().unread_shards) == 64
+    assert len(monitored.run_once().unread_shards) == SHARDS
     assert ear.of("shard_not_read")[0]["reason"].endswith(f"in {raised.__name__}")
     assert "ParamValidationError" in told(ear)
 
