@@ -2,6 +2,8 @@
 
 import threading
 
+import pytest
+
 from reliable_write import ReliableWriter, ReliableWriteScope
 from reliable_write.testing.faults import Call, FaultPlan
 from tests.world import World
@@ -9,6 +11,7 @@ from tests.world import World
 STALL_SECONDS = 0.3
 
 
+@pytest.mark.usefixtures("finished_entries_go")
 def test_close_waits_for_the_deletion_that_is_under_way(world: World) -> None:
     """Its thread keeps no process alive, so at exit the batch in its hands would be left to a recovery."""
     table, client = world.table("one"), world.engine.client()

@@ -255,6 +255,7 @@ def test_a_child_forked_inside_a_scope_may_open_its_own(
     assert len(world.items(table)) == 2
 
 
+@pytest.mark.usefixtures("finished_entries_go")
 def test_finished_entries_waiting_in_the_parent_are_not_deleted_by_the_child(
     world: World, own_client_writer: Callable[..., ReliableWriter]
 ) -> None:
