@@ -8,6 +8,7 @@ import types
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar, cast
 
+import pytest
 from pydantic import Field
 
 from reliable_write import HashKey, Record, RecordStore, ReliableWriter, SharedRecord, SharedRecords, Version
@@ -87,6 +88,11 @@ class Service:
 
     def deposit(self, amount: int) -> Account:
         return self.account.update(deposit(amount))
+
+
+@pytest.fixture
+def bank(world: World) -> Bank:
+    return Bank(world)
 
 
 class deposit:  # noqa: N801 - used as a verb

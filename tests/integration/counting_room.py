@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from reliable_write import AtomicCounter, Counter, ReliableWriter, ShardedCounter
 from reliable_write.testing.faults import FaultPlan
 from tests.world import World
@@ -52,3 +54,15 @@ def plan_for(counter: AtomicCounter | Counter) -> FaultPlan:
 
 def slots(item: dict[str, Any]) -> list[str]:
     return sorted(name for name in item if name.startswith("_rws."))
+
+
+@pytest.fixture
+def room(plain_world: World) -> CountingRoom:
+    """Also on an engine without transactions and without items in its refusals."""
+    return CountingRoom(plain_world)
+
+
+@pytest.fixture
+def whole_room(world: World) -> CountingRoom:
+    """On an engine with transactions."""
+    return CountingRoom(world)

@@ -37,23 +37,13 @@ from reliable_write.testing.faults import (
 )
 from reliable_write.testing.meter import Meter
 from tests.integration.accounts import manual_time
-from tests.integration.counting_room import NAME, CountingRoom, plan_for, slots, writer_of
+from tests.integration.counting_room import NAME, CountingRoom, plan_for, room, slots, whole_room, writer_of
 from tests.integration.test_fork import in_child
 from tests.world import World
 
+__all__ = ["room", "whole_room"]
+
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-
-
-@pytest.fixture
-def room(plain_world: World) -> CountingRoom:
-    """Also on an engine without transactions and without items in its refusals."""
-    return CountingRoom(plain_world)
-
-
-@pytest.fixture
-def whole_room(world: World) -> CountingRoom:
-    """On an engine with transactions."""
-    return CountingRoom(world)
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------

@@ -31,8 +31,8 @@ Break = Callable[..., list[FaultPlan]]
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> Break:
     """Makes calls of the command line's own client fail; nobody waits for long."""
-    monkeypatch.setenv("RELIABLE_WRITE_ATTEMPT_DEADLINE_SECONDS", "0.3")
-    monkeypatch.setenv("RELIABLE_WRITE_READ_TIMEOUT_SECONDS", "0.3")
+    monkeypatch.setenv("RELIABLE_WRITE_ATTEMPT_DEADLINE_SECONDS", "1.5")
+    monkeypatch.setenv("RELIABLE_WRITE_READ_TIMEOUT_SECONDS", "1.0")
 
     def breaks(fault: Fault, *operations: str) -> list[FaultPlan]:
         plans: list[FaultPlan] = []

@@ -27,13 +27,10 @@ from reliable_write import (
 from reliable_write.testing.faults import Call, FaultPlan, InFlight, lose_answer, throttle
 from reliable_write.testing.meter import Meter
 from tests.integration.accounts import manual_time
-from tests.integration.counting_room import NAME, CountingRoom, plan_for, slots, writer_of
+from tests.integration.counting_room import NAME, CountingRoom, plan_for, room, slots, writer_of
 from tests.world import World
 
-
-@pytest.fixture
-def room(plain_world: World) -> CountingRoom:
-    return CountingRoom(plain_world)
+__all__ = ["room"]
 
 
 # --- created once -------------------------------------------------------------------------------------------------

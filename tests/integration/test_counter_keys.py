@@ -22,22 +22,12 @@ from reliable_write.testing.engines import Engine
 from reliable_write.testing.faults import Call, lose_answer, throttle
 from tests.clocks import HastyTime
 from tests.integration.accounts import manual_time
-from tests.integration.counting_room import CountingRoom, plan_for, slots, writer_of
+from tests.integration.counting_room import CountingRoom, plan_for, room, slots, whole_room, writer_of
 from tests.world import World
 
+__all__ = ["room", "whole_room"]
+
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-
-
-@pytest.fixture
-def room(plain_world: World) -> CountingRoom:
-    """Also on an engine without transactions and without items in its refusals."""
-    return CountingRoom(plain_world)
-
-
-@pytest.fixture
-def whole_room(world: World) -> CountingRoom:
-    """On an engine with transactions."""
-    return CountingRoom(world)
 
 
 def test_a_key_counts_once_from_any_process(whole_room: CountingRoom) -> None:

@@ -22,16 +22,12 @@ from reliable_write import (
 from reliable_write.testing.engines import Capability
 from reliable_write.testing.faults import Call, deny, lose_answer, throttle
 from tests.integration.accounts import manual_time
-from tests.integration.counting_room import NAME, CountingRoom, plan_for, writer_of
+from tests.integration.counting_room import NAME, CountingRoom, plan_for, room, writer_of
 from tests.world import World
 
+__all__ = ["room"]
+
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-
-
-@pytest.fixture
-def room(plain_world: World) -> CountingRoom:
-    """Also on an engine without transactions and without items in its refusals."""
-    return CountingRoom(plain_world)
 
 
 # --- what is no number ------------------------------------------------------------------------------------------------

@@ -11,16 +11,11 @@ from reliable_write.testing.faults import Call, InFlight, deny, lose_answer, thr
 from reliable_write.testing.meter import Meter
 from tests.clocks import SkippingTime
 from tests.integration.accounts import manual_time
-from tests.integration.counting_room import NAME, CountingRoom, plan_for, slots, writer_of
-from tests.world import World
+from tests.integration.counting_room import NAME, CountingRoom, plan_for, room, slots, writer_of
+
+__all__ = ["room"]
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-
-
-@pytest.fixture
-def room(plain_world: World) -> CountingRoom:
-    """Also on an engine without transactions and without items in its refusals."""
-    return CountingRoom(plain_world)
 
 
 # --- threads ----------------------------------------------------------------------------------------------------------

@@ -19,13 +19,10 @@ from reliable_write import (
 )
 from reliable_write.testing.faults import Call, FaultPlan, lose_answer, throttle
 from reliable_write.testing.meter import Meter
-from tests.integration.counting_room import NAME, CountingRoom
+from tests.integration.counting_room import NAME, CountingRoom, room
 from tests.world import World
 
-
-@pytest.fixture
-def room(plain_world: World) -> CountingRoom:
-    return CountingRoom(plain_world)
+__all__ = ["room"]
 
 
 def client_of(counter: ShardedCounter) -> Any:

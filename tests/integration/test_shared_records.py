@@ -23,13 +23,9 @@ from reliable_write.testing.faults import Call, FaultPlan, deny, lose_answer, re
 from reliable_write.testing.meter import Meter
 from tests.chaos.counting import forget_tokens
 from tests.clocks import HastyTime
-from tests.integration.accounts import Account, Bank, deposit, elsewhere, manual_time
-from tests.world import World
+from tests.integration.accounts import Account, Bank, bank, deposit, elsewhere, manual_time
 
-
-@pytest.fixture
-def bank(world: World) -> Bank:
-    return Bank(world)
+__all__ = ["bank"]
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

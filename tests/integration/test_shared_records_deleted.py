@@ -11,13 +11,9 @@ from reliable_write import Outcome, RecordDeletedError, StaleRecordError
 from reliable_write.testing.faults import Call, FaultPlan, lose_answer
 from tests.chaos.counting import forget_tokens
 from tests.clocks import SkippingTime
-from tests.integration.accounts import Account, Bank, Service, elsewhere, manual_time
-from tests.world import World
+from tests.integration.accounts import Account, Bank, Service, bank, elsewhere, manual_time
 
-
-@pytest.fixture
-def bank(world: World) -> Bank:
-    return Bank(world)
+__all__ = ["bank"]
 
 
 # --- deletion ---------------------------------------------------------------------------------------------------------

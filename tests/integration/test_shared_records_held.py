@@ -33,20 +33,17 @@ from reliable_write import (
 from reliable_write.records.shared import _Held
 from reliable_write.testing.faults import Call, FaultPlan
 from reliable_write.testing.meter import Meter
-from tests.integration.accounts import Account, Bank, Service, deposit, manual_time
+from tests.integration.accounts import Account, Bank, Service, bank, deposit, manual_time
 from tests.integration.test_fork import in_child
-from tests.world import REGION, World
+from tests.world import REGION
+
+__all__ = ["bank"]
 
 THREADS = 8
 SECONDS_MAX = 30.0
 
 # Python 3.12 and later warn of a fork beside threads, which is what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-
-
-@pytest.fixture
-def bank(world: World) -> Bank:
-    return Bank(world)
 
 
 def all_at_once(do: Callable[[], object], threads: int = THREADS) -> list[object]:

@@ -26,13 +26,10 @@ from reliable_write import (
     VersionMode,
 )
 from reliable_write.testing.engines import Engine
-from tests.integration.accounts import Account, Bank, deposit
+from tests.integration.accounts import Account, Bank, bank, deposit
 from tests.world import World
 
-
-@pytest.fixture
-def bank(world: World) -> Bank:
-    return Bank(world)
+__all__ = ["bank"]
 
 
 # --- constraints ------------------------------------------------------------------------------------------------------
