@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from reliable_write.entry import Entry
 from reliable_write.testing.faults import Call, FaultPlan, deny, refuse_connection
 from tests.clocks import HastyTime
 from tests.integration.stuck_writes import Ran, Stuck, batch, cli, delete, ids, one, put, valid
-from tests.world import World, world
+from tests.world import SHARDS, World, world
 
 __all__ = ["world"]
 NO_WRITE = "0" * 36
@@ -306,7 +307,17 @@ def test_dry_runs_and_plans_tell_in_json_what_they_would_do(world: World, stuck:
     assert valid(ran.lines[0], "reviewed-write")["epoch"] == 1
 
 
-LOOKING_CALLS = 1 + 64  # the config record, and each shard
+LOOKING_CALLS = 1 + SHARDS  # the config record, and each shard
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT as in a terminal: whoever is started in the background by a script inherits that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 # --- stopped half way ---------------------------------------------------------------------------------------------
 
 
@@ -341,6 +352,7 @@ def test_ctrl_c_lets_the_running_ones_end_and_says_where_to_resume(world: World,
     assert deeds(world) == [("retry", write_id) for write_id in sorted(ids(entries))]
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_ctrl_c_ends_at_once_and_says_where_to_look(
     world: World, stuck: Stuck, monkeypatch: pytest.MonkeyPatch
 ) -> None:
