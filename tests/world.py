@@ -54,12 +54,12 @@ class World:
         self._writers.append(writer)
         return writer
 
-    def hasty(self, *, time: HastyTime | None = None, **settings: Any) -> ReliableWriter:
+    def hasty(self, **settings: Any) -> ReliableWriter:
         """A writer that waits for nothing: between its tries its clocks move on instead.
 
         For whoever gets no answer to the end: a short deadline would be too short for an engine on a busy machine.
         """
-        return self.writer(time=time or HastyTime(), **settings)
+        return self.writer(time=HastyTime(), **settings)
 
     def table(self, stem: str, hash_key: str = "id:S", range_key: str | None = None, **more: Any) -> str:
         """A new table; keys are given as `name:type`."""

@@ -19,7 +19,8 @@ ENTRIES = int(os.environ.get("RELIABLE_WRITE_DEAD_TABLE", "24"))
 FAILURES = 3
 LATEST_SECONDS = 60
 """After healing, the backlog is zero within a minute."""
-FEW: dict[str, Any] = {"breaker_failures": FAILURES, "workers": 2}
+SOON_OPEN: dict[str, Any] = {"breaker_failures": FAILURES, "workers": 2}
+"""A breaker that opens early, with few attempts under way as it does."""
 
 
 class Sickness:
@@ -43,7 +44,7 @@ def attempts(world: World) -> list[int]:
 @pytest.mark.parametrize("fault", [throttle, server_error, answer("ExpiredTokenException")])
 def test_others_go_on_and_what_is_held_back_counts_no_attempts(world: World, fault: Fault) -> None:
     dead, fine = world.table("dead"), world.table("fine")
-    left, bench = Left(world), Bench(world, **FEW)
+    left, bench = Left(world), Bench(world, **SOON_OPEN)
     sickness = Sickness(bench, dead, fault)
     left.leave(*left.puts(ENTRIES, dead, mark="held"), *left.puts(ENTRIES, fine))
     bench.monitor.run_once()
@@ -71,7 +72,7 @@ def test_others_go_on_and_what_is_held_back_counts_no_attempts(world: World, fau
 @pytest.mark.parametrize("illness_seconds", [60, 300])
 def test_after_healing_the_backlog_is_gone_within_a_minute_without_help(world: World, illness_seconds: int) -> None:
     dead, fine = world.table("dead"), world.table("fine")
-    left, bench = Left(world), Bench(world, **FEW)
+    left, bench = Left(world), Bench(world, **SOON_OPEN)
     sickness = Sickness(bench, dead, throttle)
     left.leave(*left.puts(ENTRIES, fine, dead))
     began, poll = bench.time.skipped, 4
@@ -91,7 +92,7 @@ def test_after_healing_the_backlog_is_gone_within_a_minute_without_help(world: W
 def test_a_single_entry_whose_back_off_has_grown_long_is_due_when_its_table_is_back(world: World) -> None:
     """No other entry probes the table for it, and its own next attempt may be minutes ahead."""
     dead = world.table("dead")
-    left, bench = Left(world), Bench(world, **FEW)
+    left, bench = Left(world), Bench(world, **SOON_OPEN)
     sickness = Sickness(bench, dead, throttle)
     left.leave(left.entry(put(dead, "only"), attempts=9))
     bench.monitor.run_once()
@@ -106,7 +107,7 @@ def test_a_single_entry_whose_back_off_has_grown_long_is_due_when_its_table_is_b
 
 def test_a_probe_sends_one_operation_before_the_others(world: World) -> None:
     dead = world.table("dead")
-    left, bench = Left(world), Bench(world, **FEW)
+    left, bench = Left(world), Bench(world, **SOON_OPEN)
     sickness = Sickness(bench, dead, answer("ExpiredTokenException"))  # not sent again within an attempt
     left.leave(*(left.entry(*(put(dead, f"{entry}-{item}") for item in range(5))) for entry in range(FAILURES)))
     bench.monitor.run_once()
@@ -124,7 +125,7 @@ def test_a_probe_sends_one_operation_before_the_others(world: World) -> None:
 
 def test_a_probe_that_tells_nothing_of_its_table_sends_nothing_more_to_it(world: World) -> None:
     dead = world.table("dead")
-    left, bench = Left(world), Bench(world, **FEW)
+    left, bench = Left(world), Bench(world, **SOON_OPEN)
     sickness = Sickness(bench, dead, answer("ExpiredTokenException"))
     left.leave(*(left.entry(*(put(dead, f"{entry}-{item}") for item in range(5))) for entry in range(FAILURES)))
     bench.monitor.run_once()
@@ -139,7 +140,7 @@ def test_a_probe_that_tells_nothing_of_its_table_sends_nothing_more_to_it(world:
 def test_a_probe_whose_entry_is_gone_leaves_the_next_one_its_turn(world: World) -> None:
     """Between the look and the probe, somebody else has finished the entry: nothing was sent, so nothing is known."""
     dead = world.table("dead")
-    left, bench = Left(world), Bench(world, **FEW)
+    left, bench = Left(world), Bench(world, **SOON_OPEN)
     sickness = Sickness(bench, dead, answer("ExpiredTokenException"))
     left.leave(*left.puts(FAILURES + 5, dead, mark="held"))
     bench.monitor.run_once()
@@ -161,7 +162,7 @@ def test_a_probe_whose_entry_is_gone_leaves_the_next_one_its_turn(world: World) 
 
 def test_what_an_operator_gave_up_for_a_dead_table_holds_its_write_back_no_more(world: World) -> None:
     dead, fine = world.table("dead"), world.table("fine")
-    left, bench = Left(world), Bench(world, breaker_base_seconds=3600, breaker_cap_seconds=3600, **FEW)
+    left, bench = Left(world), Bench(world, breaker_base_seconds=3600, breaker_cap_seconds=3600, **SOON_OPEN)
     Sickness(bench, dead, answer("ExpiredTokenException"))
     left.leave(*left.puts(FAILURES, dead), left.entry(put(dead, "given up"), put(fine, "wanted"), attempts=5))
     bench.monitor.run_once()

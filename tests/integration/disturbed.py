@@ -9,8 +9,6 @@ import pytest
 
 from reliable_write import CommitUnknownError, Outcome, ReliableWriter, ReliableWriteScope
 from reliable_write.testing.faults import Fault, FaultPlan
-from tests.clocks import HastyTime
-from tests.integration.at_commit import another
 from tests.world import World
 
 TRANSACT = "TransactWriteItems"
@@ -18,7 +16,7 @@ TRANSACT = "TransactWriteItems"
 
 def hasty(world: World, **more: Any) -> ReliableWriter:
     """One that waits for nothing: sleeping moves its clocks on."""
-    return another(world, time=HastyTime(), **more)
+    return world.hasty(delete_finished_inline=True, **more)
 
 
 def mixed(writer: ReliableWriter, counter: str, other: str, **scope: Any) -> ReliableWriteScope:

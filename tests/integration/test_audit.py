@@ -16,7 +16,7 @@ from reliable_write import PropagationPendingError, Receipt, ReliableWriter, Rel
 from reliable_write.clock import HybridClock, SystemTime
 from reliable_write.recovery import Resumed
 from reliable_write.testing.faults import Call, FaultPlan, SimulatedCrash, crash, deny
-from tests.clocks import HastyTime, SkippingTime
+from tests.clocks import SkippingTime
 from tests.world import World
 
 W = limits.COLLECTION_WAIT_SECONDS
@@ -232,7 +232,7 @@ def test_ce6_ce17_after_a_discard_both_waits_begin_anew(world: World) -> None:
     delete(process(world), table)
     watchman = Watchman(world)
     watchman.after(0, W, W, W)
-    operators = world.writer(time=HastyTime()).engine().operators
+    operators = world.hasty().engine().operators
     operators.quarantine(write_id, operator="ada", reason="wrong data")
     watchman.after(W, W)
     operators.discard(write_id, operator="ada", reason="wrong data")

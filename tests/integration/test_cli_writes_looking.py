@@ -15,7 +15,6 @@ from reliable_write.dynamodb import open_client
 from reliable_write.entry import Entry
 from reliable_write.testing.engines import Engine
 from reliable_write.testing.faults import FaultPlan
-from tests.clocks import HastyTime
 from tests.integration.stuck_writes import SECRET, Stuck, batch, cli, delete, ids, one, put, valid
 from tests.world import World, world
 
@@ -25,7 +24,7 @@ NO_WRITE = "0" * 36
 
 @pytest.fixture
 def stuck(world: World) -> Stuck:
-    return Stuck(world.writer(time=HastyTime()))
+    return Stuck(world.hasty())
 
 
 # --- status -------------------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def test_an_unknown_commit_is_not_repeated_after_ten_minutes(world: World) -> No
     """CE22."""
     table = world.table("people")
     time = HastyTime()
-    writer = world.hasty(time=time)
+    writer = world.writer(time=time)
     scope = unknown(world, table, writer)
     time.skip(limits.COMMIT_REPEAT_SECONDS + 1)
     with nothing_written(writer), pytest.raises(CommitUnknownError, match="600 s ago") as caught:

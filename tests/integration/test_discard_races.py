@@ -55,7 +55,7 @@ OPERATOR_CALLS = [("UpdateItem", 1), ("DeleteItem", 1), ("PutItem", 1), ("PutIte
 def test_an_operator_overtaken_by_a_monitor_is_too_late(world: World, call: str, number: int) -> None:
     """Stopped anywhere before the entry is set aside, the monitor finishes it; stopped after, the discard wins."""
     table = world.table("t")
-    operator, monitor = world.writer(time=HastyTime()), world.writer()
+    operator, monitor = world.hasty(), world.writer()
     entry = Stuck(monitor).commit(one(put(table, "x")))
     operator.engine()
     reached, go_on, seen = threading.Event(), threading.Event(), 0
@@ -148,7 +148,7 @@ def test_a_write_retried_under_a_discard_is_the_monitors(world: World, call: str
     was seen, so it is too late. Without the epoch in its condition the write would be discarded and finished.
     """
     table = world.table("t")
-    operator, other, monitor = world.writer(time=HastyTime()), world.writer(), world.writer()
+    operator, other, monitor = world.hasty(), world.writer(), world.writer()
     entry = Stuck(other).quarantined(one(put(table, "x")))
     operator.engine()
     monitor.engine()
@@ -265,7 +265,7 @@ def test_the_command_line_waits_for_attempts_at_what_was_just_set_aside(
 def test_a_retry_overtaken_by_a_discard_is_too_late_and_leaves_no_ghost(world: World) -> None:
     """The other way round: the retry's update meets no entry any more, and makes none (CE13)."""
     table = world.table("t")
-    operator, other, monitor = world.writer(time=HastyTime()), world.writer(), world.writer()
+    operator, other, monitor = world.hasty(), world.writer(), world.writer()
     entry = Stuck(monitor).quarantined(one(put(table, "x")))
     other.engine()
     retried = Stop(other.client, "UpdateItem")

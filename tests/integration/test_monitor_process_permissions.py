@@ -12,7 +12,6 @@ from monitor.auditor import Auditor, AuditSettings
 from reliable_write import ReliableWriter, ReliableWriteScope
 from reliable_write.permissions import DESTINATION_ACTIONS, SYSTEM_TABLE_ACTIONS, Role
 from reliable_write.testing.faults import FaultPlan, SimulatedCrash, crash
-from tests.clocks import HastyTime
 from tests.world import World
 
 
@@ -99,7 +98,7 @@ def test_a_monitor_may_do_all_that_sweeps_and_audits_do(world: World) -> None:
 def test_who_looks_and_who_decides_may_do_that_and_the_looker_no_more(world: World) -> None:
     tables = [world.table("a"), world.table("b")]
     leave(world, tables, "1")
-    writer = world.writer(time=HastyTime())
+    writer = world.hasty()
     engine = writer.engine()
     (entry,) = writer.recovery.look().entries
     with FaultPlan(writer.client) as looking:

@@ -33,7 +33,7 @@ def large(table: str, count: int) -> list[Any]:
 @pytest.mark.parametrize("size", ["small", "in chunks"])
 def test_what_was_skipped_stays_skipped_over_further_skips_quarantines_and_retries(world: World, size: str) -> None:
     table = world.table("t")
-    stuck = Stuck(world.writer(time=HastyTime()))
+    stuck = Stuck(world.hasty())
     operators = stuck.engine.operators
     actions = large(table, 4) if size == "in chunks" else [put(table, f"k{number}") for number in range(4)]
     entry = stuck.commit(batch(*actions), one(delete(table, "never there")))
@@ -55,7 +55,7 @@ def test_what_was_skipped_stays_skipped_over_further_skips_quarantines_and_retri
 
 @pytest.mark.parametrize("state", State)
 def test_a_retry_is_due_at_once_whatever_back_off_was_kept(world: World, state: State) -> None:
-    stuck = Stuck(world.writer(time=HastyTime()))
+    stuck = Stuck(world.hasty())
     entry = stuck.commit(one(put(world.table("t"), "x")))
     engine = stuck.engine
     engine.journal.postpone(entry, "throttled", 4_000_000_000_000, engine.attempt_deadline())

@@ -13,7 +13,6 @@ from reliable_write.entry import FORMAT, Entry, encode_operations, shard_of
 from reliable_write.errors import TooLateError, UnsupportedOperationError, WriteRejectedError
 from reliable_write.operations import Operation, Put
 from reliable_write.testing.faults import FaultPlan, deny, lose_answer
-from tests.clocks import HastyTime
 from tests.world import World, plain_world
 
 world = plain_world
@@ -48,7 +47,7 @@ DEEDS: dict[str, tuple[str, Callable[[ReliableWriter, Stamp], object]]] = {
 @pytest.mark.parametrize("deed", DEEDS)
 def test_a_deed_that_was_done_and_not_answered_stays_recorded(world: World, deed: str) -> None:
     """The repeat of the same request is refused by what the first one did."""
-    writer = world.writer(time=HastyTime())
+    writer = world.hasty()
     entry = commit(writer, world.table("people"))
     call, do = DEEDS[deed]
     with FaultPlan(writer.client).on(call, lose_answer, "after", times=1) as plan:
@@ -65,7 +64,7 @@ def test_a_deed_that_was_done_and_not_answered_stays_recorded(world: World, deed
 @pytest.mark.parametrize("deed", DEEDS)
 def test_a_record_that_was_written_and_not_answered_stops_no_deed(world: World, deed: str) -> None:
     """The repeat of the record's put finds it there."""
-    writer = world.writer(time=HastyTime())
+    writer = world.hasty()
     entry = commit(writer, world.table("people"))
     with FaultPlan(writer.client).on("PutItem", lose_answer, "after", times=1, having=b"operator") as plan:
         DEEDS[deed][1](writer, entry.stamp)
@@ -76,7 +75,7 @@ def test_a_record_that_was_written_and_not_answered_stops_no_deed(world: World, 
 
 @pytest.mark.parametrize("deed", DEEDS)
 def test_a_deed_whose_record_was_perhaps_not_written_is_not_done_and_leaves_no_record(world: World, deed: str) -> None:
-    writer = world.writer(time=HastyTime())
+    writer = world.hasty()
     entry = commit(writer, world.table("people"))
     with FaultPlan(writer.client).on("PutItem", lose_answer, "after", having=b"operator") as plan:
         with pytest.raises(CallFailed):
@@ -88,7 +87,7 @@ def test_a_deed_whose_record_was_perhaps_not_written_is_not_done_and_leaves_no_r
 
 @pytest.mark.parametrize("deed", DEEDS)
 def test_a_deed_that_was_refused_for_certain_leaves_no_record(world: World, deed: str) -> None:
-    writer = world.writer(time=HastyTime())
+    writer = world.hasty()
     entry = commit(writer, world.table("people"))
     call, do = DEEDS[deed]
     with FaultPlan(writer.client).on(call, deny) as plan:
@@ -102,7 +101,7 @@ def test_a_deed_that_was_refused_for_certain_leaves_no_record(world: World, deed
 @pytest.mark.parametrize("deed", DEEDS)
 @pytest.mark.parametrize("newer", [{"format": 9}, {"state": "frozen"}])
 def test_what_a_newer_version_wrote_is_left_as_it_is(world: World, deed: str, newer: dict[str, Any]) -> None:
-    writer = world.writer(time=HastyTime())
+    writer = world.hasty()
     entry = commit(writer, world.table("people"), **newer)
     before = world.records("J#")
     with pytest.raises(UnsupportedOperationError, match="newer reliable-write"):
@@ -113,7 +112,7 @@ def test_what_a_newer_version_wrote_is_left_as_it_is(world: World, deed: str, ne
 
 def test_a_damaged_entry_can_still_be_given_up(world: World) -> None:
     """The one way out for what nobody can read any more; nothing but a person's word takes it."""
-    writer = world.writer(time=HastyTime())
+    writer = world.hasty()
     entry = commit(writer, world.table("people"), payload=b"0" * 40)
     assert writer.engine().operators.examine(entry.write_id).unreadable
     with pytest.raises(UnsupportedOperationError, match="can be skipped"):
@@ -126,7 +125,7 @@ def test_a_damaged_entry_can_still_be_given_up(world: World) -> None:
 def test_skipping_nothing_or_what_is_not_there_is_refused_and_leaves_no_record(
     world: World, places: list[str], told: str
 ) -> None:
-    writer = world.writer(time=HastyTime())
+    writer = world.hasty()
     entry = commit(writer, world.table("people"))
     before = world.records("J#")
     with pytest.raises(WriteRejectedError, match=told):

@@ -126,7 +126,7 @@ def test_an_answer_that_says_200_and_is_none_is_no_success(
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_lost_answer_of_the_ledger_is_recognised_too(depot: Depot, folder: Path, call: int, when: When) -> None:
     fill(folder, {"file": SMALL})
-    writer = depot.world.writer(time=HastyTime())
+    writer = depot.world.hasty()
     uploads = UploadOnce(writer, depot.table, s3=depot.s3(), lease_seconds=7)
     seen = 0
 
@@ -224,7 +224,7 @@ def test_what_is_wrong_with_one_object_does_not_keep_the_others(depot: Depot, fo
 
 def test_a_ledger_that_gives_no_answer_ends_the_run(depot: Depot, folder: Path) -> None:
     fill(folder, {"a": SMALL})
-    writer = depot.world.writer(time=HastyTime())
+    writer = depot.world.hasty()
     uploads = UploadOnce(writer, depot.table, s3=depot.s3())
     for operation in ("BatchGetItem", "PutItem"):
         with FaultPlan(writer.client) as plan:
